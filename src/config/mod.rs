@@ -1,0 +1,3 @@
+//! What the operator wrote, and the frozen [`plan::Plan`] it becomes.
+
+pub mod plan;

@@ -1,0 +1,5 @@
+//! Postern.
+
+pub mod config;
+pub mod ids;
+pub mod logic;

@@ -1,0 +1,3 @@
+//! Decisions, as values: no I/O, no clock, no async.
+
+pub mod http;

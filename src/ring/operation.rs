@@ -1,0 +1,188 @@
+//! What is in flight in the kernel, and who owns what until when.
+//!
+//! Every submission has a slot here, and the slot owns all that the kernel may touch: the socket (so that its descriptor cannot be closed and reused),
+//! the bytes being sent, the address being connected to. It keeps them until the kernel's last completion for that submission, whatever happens to
+//! the future that waits for it. Dropping the future *abandons* the slot: a cancel is queued, and the slot dies with its last completion.
+//!
+//! A completion carries the slot's [`Key`], whose generation tells it from a later operation in the same place.
+
+use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use slab::Slab;
+
+use super::Ring;
+use super::buffers::{Filled, Size};
+use super::doorbell::Doorbell;
+use super::outgoing::{Message, Outgoing};
+use super::socket::Socket;
+
+/// Names one operation; travels through the kernel as its `user_data`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Key {
+    index: u32,
+    generation: u32,
+}
+
+/// The index of completions that no slot waits for.
+const NO_SLOT: u32 = u32::MAX;
+
+impl Key {
+    /// Completions of cancels: what they say shows in the cancelled operation's own completion.
+    pub const IGNORED: Self = Self { index: NO_SLOT, generation: 0 };
+    /// Another ring's message.
+    pub const KNOCK: Self = Self { index: NO_SLOT, generation: 1 };
+    /// The ring's own poll of its doorbell's event descriptor.
+    pub const EVENT: Self = Self { index: NO_SLOT, generation: 2 };
+
+    pub fn user_data(self) -> u64 {
+        u64::from(self.generation) << 32 | u64::from(self.index)
+    }
+
+    pub fn from_user_data(user_data: u64) -> Self {
+        Self { index: user_data as u32, generation: (user_data >> 32) as u32 }
+    }
+}
+
+/// What the kernel does with an operation's socket, and what the operation owns meanwhile.
+pub(super) enum Kind {
+    Receive {
+        size: Size,
+    },
+    Send {
+        outgoing: Outgoing,
+        message: Option<Box<Message>>,
+    },
+    Connect {
+        _address: Box<socket2::SockAddr>,
+    },
+    Accept {
+        accepted: VecDeque<OwnedFd>,
+    },
+    Datagrams {
+        received: VecDeque<Filled>,
+        header: Box<libc::msghdr>,
+    },
+    SendDatagrams(Box<super::datagram::Departure>),
+    Shutdown,
+    /// Nobody waits: the descriptor is gone when this completes.
+    Close,
+    /// Nobody waits: if the message cannot be delivered, the bell's event descriptor is written instead.
+    Knock(Doorbell),
+}
+
+pub(super) enum State {
+    Waiting(Option<Waker>),
+    /// Not in the kernel: the receive waits for a buffer to come back.
+    Parked(Option<Waker>),
+    /// The last completion has come. A multishot operation that ended is done, too, with the error that ended it.
+    Done {
+        result: i32,
+        filled: Option<Filled>,
+    },
+    Abandoned,
+}
+
+pub(super) struct Operation {
+    generation: u32,
+    pub state: State,
+    pub kind: Kind,
+    pub socket: Option<Rc<Socket>>,
+}
+
+/// All operations of a ring.
+pub(super) struct Operations {
+    slots: Slab<Operation>,
+    next_generation: u32,
+}
+
+impl Operations {
+    pub fn new() -> Self {
+        Self { slots: Slab::new(), next_generation: 0 }
+    }
+
+    /// An operation that a future will wait for.
+    pub fn insert(&mut self, kind: Kind, socket: Option<Rc<Socket>>) -> Key {
+        self.insert_in(State::Waiting(None), kind, socket)
+    }
+
+    /// An operation that nobody waits for.
+    pub fn insert_detached(&mut self, kind: Kind) -> Key {
+        self.insert_in(State::Abandoned, kind, None)
+    }
+
+    fn insert_in(&mut self, state: State, kind: Kind, socket: Option<Rc<Socket>>) -> Key {
+        let generation = self.next_generation;
+        self.next_generation = generation.wrapping_add(1);
+        let index = self.slots.insert(Operation { generation, state, kind, socket });
+        Key { index: u32::try_from(index).expect("fewer operations than 2^32"), generation }
+    }
+
+    pub fn get_mut(&mut self, key: Key) -> Option<&mut Operation> {
+        self.slots.get_mut(key.index as usize).filter(|slot| slot.generation == key.generation)
+    }
+
+    pub fn remove(&mut self, key: Key) -> Operation {
+        self.slots.remove(key.index as usize)
+    }
+
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+}
+
+impl State {
+    pub fn take_waker(&mut self) -> Option<Waker> {
+        match self {
+            Self::Waiting(waker) | Self::Parked(waker) => waker.take(),
+            Self::Done { .. } | Self::Abandoned => None,
+        }
+    }
+
+    /// Remembers who waits. Returns a waker that was replaced, to be dropped outside the ring's borrow.
+    pub fn wait(&mut self, cx: &Context<'_>) -> Option<Waker> {
+        let (Self::Waiting(waker) | Self::Parked(waker)) = self else {
+            return None;
+        };
+        match waker {
+            Some(known) if known.will_wake(cx.waker()) => None,
+            _ => waker.replace(cx.waker().clone()),
+        }
+    }
+}
+
+/// The end of an operation that somebody waited for.
+pub(super) struct Ended {
+    pub result: i32,
+    pub filled: Option<Filled>,
+    pub operation: Operation,
+}
+
+/// The waiting side of one operation: a future of its end. Dropped before that, it abandons the operation.
+pub(super) struct InFlight {
+    pub ring: Rc<Ring>,
+    pub key: Option<Key>,
+}
+
+impl Future for InFlight {
+    type Output = Ended;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ended> {
+        let this = self.get_mut();
+        let key = this.key.expect("not polled again after it was ready");
+        let ended = std::task::ready!(this.ring.poll_operation(key, cx));
+        this.key = None;
+        Poll::Ready(ended)
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        if let Some(key) = self.key {
+            self.ring.abandon(key);
+        }
+    }
+}

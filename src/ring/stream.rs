@@ -1,0 +1,172 @@
+//! TCP and Unix byte streams.
+
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use io_uring::{opcode, squeue, types};
+use socket2::{Domain, SockAddr, Type};
+
+use super::Ring;
+use super::buffers::{Buf, Size};
+use super::operation::{Ended, InFlight, Kind};
+use super::outgoing::{Message, Outgoing};
+use super::socket::Socket;
+
+/// A connected stream. Dropping it closes the connection once its operations in flight have ended.
+pub struct Stream {
+    ring: Rc<Ring>,
+    socket: Rc<Socket>,
+}
+
+/// Whether bytes are likely to be there already: decides if the kernel tries at once or waits first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expect {
+    Now,
+    Later,
+}
+
+impl Stream {
+    pub(super) fn new(ring: &Rc<Ring>, fd: OwnedFd) -> Self {
+        Self { ring: ring.clone(), socket: Socket::new(ring, fd) }
+    }
+
+    /// Connects to `address`; TCP streams send without delay (no Nagle).
+    ///
+    /// # Errors
+    /// What `socket(2)` or `connect(2)` say.
+    pub async fn connect(ring: &Rc<Ring>, address: SockAddr) -> io::Result<Self> {
+        let socket = socket2::Socket::new(Domain::from(i32::from(address.family())), Type::STREAM, None)?;
+        // `socket2` makes sockets close-on-exec and blocking: the ring needs the latter, it waits in the kernel.
+        if !address.is_unix() {
+            socket.set_tcp_nodelay(true)?;
+        }
+        let stream = Self::new(ring, socket.into());
+        let fd = types::Fd(stream.socket.as_raw_fd());
+        let address = Box::new(address);
+        let entry = opcode::Connect::new(fd, address.as_ptr().cast(), address.len()).build();
+        // SAFETY: the address is boxed and owned by the operation, as is the socket.
+        let connecting =
+            unsafe { ring.submit(Kind::Connect { _address: address }, Some(stream.socket.clone()), |_| entry) };
+        check(connecting.await.result)?;
+        Ok(stream)
+    }
+
+    /// Receives what is there next, in a buffer taken only when there is something.
+    ///
+    /// One receive at a time; dropping it unfinished may lose bytes that arrived, so a stream whose receive was dropped is good for closing only.
+    pub fn receive(&self, size: Size, expect: Expect) -> Receive {
+        let fd = types::Fd(self.socket.as_raw_fd());
+        // SAFETY: the entry names no memory but a buffer group of this ring; the operation keeps the socket open.
+        Receive(unsafe {
+            self.ring.submit(Kind::Receive { size }, Some(self.socket.clone()), |_| receive_entry(fd, size, expect))
+        })
+    }
+
+    /// Sends some of `outgoing`, as much as the peer has room for; waits while it has none.
+    ///
+    /// One send at a time. Dropped unfinished, it may have sent anything between nothing and all.
+    pub fn send(&self, outgoing: Outgoing) -> Send {
+        let fd = types::Fd(self.socket.as_raw_fd());
+        let message = outgoing.single().is_none().then(|| self.ring.message());
+        let kind = Kind::Send { outgoing, message };
+        // SAFETY: the parts are owned by the operation: heap bytes, a receive buffer, static bytes. None of them moves when `Kind` does, nor does the
+        // boxed message that points to them.
+        Send(unsafe { self.ring.submit(kind, Some(self.socket.clone()), |kind| send_entry(fd, kind)) })
+    }
+
+    /// Tells the peer that nothing more will be sent; receiving goes on.
+    ///
+    /// # Errors
+    /// What `shutdown(2)` says: not connected, mostly.
+    pub async fn shutdown_write(&self) -> io::Result<()> {
+        let entry = opcode::Shutdown::new(types::Fd(self.socket.as_raw_fd()), libc::SHUT_WR).build();
+        // SAFETY: the entry names no memory; the operation keeps the socket open.
+        let ended = unsafe { self.ring.submit(Kind::Shutdown, Some(self.socket.clone()), |_| entry) }.await;
+        check(ended.result).map(drop)
+    }
+
+    /// The other end's address; `None` for Unix sockets and connections already reset.
+    pub fn peer(&self) -> Option<std::net::SocketAddr> {
+        self.socket.as_socket2().peer_addr().ok().and_then(|address| address.as_socket())
+    }
+
+    /// This end's address; `None` for Unix sockets.
+    pub fn local(&self) -> Option<std::net::SocketAddr> {
+        self.socket.as_socket2().local_addr().ok().and_then(|address| address.as_socket())
+    }
+
+    /// When dropped, the connection is reset: the peer learns that what it got is not all.
+    pub fn reset_on_close(&self) {
+        // Fails only on sockets that have no such option, where a plain close has to do.
+        let _ = self.socket.as_socket2().set_linger(Some(std::time::Duration::ZERO));
+    }
+}
+
+pub(super) fn receive_entry(fd: types::Fd, size: Size, expect: Expect) -> squeue::Entry {
+    let poll_first = match expect {
+        Expect::Now => 0,
+        Expect::Later => RECVSEND_POLL_FIRST,
+    };
+    opcode::Recv::new(fd, std::ptr::null_mut(), 0)
+        .buf_group(size.group())
+        .ioprio(poll_first)
+        .build()
+        .flags(squeue::Flags::BUFFER_SELECT)
+}
+
+fn send_entry(fd: types::Fd, kind: &mut Kind) -> squeue::Entry {
+    let Kind::Send { outgoing, message } = kind else { unreachable!("only sends come here") };
+    match message {
+        None => {
+            let bytes = outgoing.single().expect("a message was made for several parts");
+            opcode::Send::new(fd, bytes.as_ptr(), bytes.len().min(u32::MAX as usize) as u32)
+                .flags(libc::MSG_NOSIGNAL)
+                .build()
+        }
+        Some(message) => {
+            opcode::SendMsg::new(fd, Message::describe(message, outgoing)).flags(libc::MSG_NOSIGNAL as u32).build()
+        }
+    }
+}
+
+pub(super) fn check(result: i32) -> io::Result<u32> {
+    u32::try_from(result).map_err(|_| io::Error::from_raw_os_error(-result))
+}
+
+/// See [`Stream::receive`]. `Ok(None)` is the end of the stream.
+pub struct Receive(InFlight);
+
+impl Future for Receive {
+    type Output = io::Result<Option<Buf>>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Ended { result, filled, operation } = std::task::ready!(Pin::new(&mut self.0).poll(cx));
+        drop(operation);
+        let buf = filled.map(|filled| self.0.ring.buf(filled));
+        Poll::Ready(check(result).map(|_| buf.filter(|buf| !buf.is_empty())))
+    }
+}
+
+/// See [`Stream::send`]. Gives back what it was given, advanced by what was sent.
+pub struct Send(InFlight);
+
+impl Future for Send {
+    type Output = (io::Result<()>, Outgoing);
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Ended { result, operation, .. } = std::task::ready!(Pin::new(&mut self.0).poll(cx));
+        let Kind::Send { mut outgoing, message } = operation.kind else { unreachable!("a send's operation sends") };
+        drop(operation.socket);
+        if let Some(message) = message {
+            self.0.ring.give_back(message);
+        }
+        let sent = check(result).map(|count| outgoing.advance(count as usize));
+        Poll::Ready((sent, outgoing))
+    }
+}
+
+/// `IORING_RECVSEND_POLL_FIRST` of the kernel's interface: wait for readiness before the first try.
+const RECVSEND_POLL_FIRST: u16 = 1;

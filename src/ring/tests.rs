@@ -1,0 +1,1 @@
+//! The ring against real sockets, driven by the smallest executor there is.

@@ -1,0 +1,153 @@
+//! One request's way through an upstream, as a state machine: facts go in by [`Exchange::handle`], and what to do next comes out.
+//!
+//! It sees milestones and never bytes. The shell carries each [`Step`] out and reports what became of it; the simulator does the same without sockets.
+//!
+//! ```text
+//!            Connected            Responded           Relayed
+//!   Open ---------------> Attempt ---------> Relay ------------> Finish
+//!    ^  \ NotConnected       |  \ Failed       \ Broken
+//!    |   `-----------------. |   `-----.        `--------------> Abort
+//!    |                      vv          v
+//!    `-- once, when safe -- Failed?  -> Reply ------------------> (over)
+//! ```
+//!
+//! The one repetition here is no retry policy but the repair of a race: a kept connection may have been closed by the backend while the request was
+//! on its way (RFC 9112 section 9.3.1). The request goes out again, once, on a new connection, if the backend cannot have acted on it or may act on
+//! it twice.
+
+use super::http::problem::ProblemKind;
+
+/// What the exchange must know of its request.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestFacts {
+    /// By its method (RFC 9110 section 9.2.2).
+    pub idempotent: bool,
+}
+
+/// What to do next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Get a connection; a `fresh` one was not used before.
+    Open { fresh: bool },
+    /// Send the request and wait for the head of the final response.
+    Attempt,
+    /// Pass the response on.
+    Relay,
+    /// Answer in the upstream's stead.
+    Reply(ProblemKind),
+    /// The response went out whole.
+    Finish,
+    /// The client is gone, or has part of a response that cannot be completed: close its connection.
+    Abort,
+}
+
+/// What became of a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    Connected { reused: bool },
+    NotConnected(DialFault),
+    /// The head of the final response is there.
+    Responded,
+    Failed(AttemptFault),
+    Relayed,
+    Broken,
+}
+
+/// Why there is no connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DialFault {
+    NoTarget,
+    QueueFull,
+    QueueTimeout,
+    Failed,
+    Timeout,
+    Deadline,
+    ClientGone,
+}
+
+/// Why an attempt ended without the head of a final response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AttemptFault {
+    pub kind: AttemptFaultKind,
+    /// Nothing was sent, or all that was sent is still at hand: the request can go out again.
+    pub replayable: bool,
+    /// The upstream may have got some of the request.
+    pub sent: bool,
+    /// Some bytes of a response came.
+    pub answered: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AttemptFaultKind {
+    /// The upstream closed or reset the connection.
+    Closed,
+    /// What it sent is no HTTP/1.1 response.
+    Malformed,
+    FirstByteTimeout,
+    Deadline,
+    ClientGone,
+    /// The client's content is malformed, too long, or too slow in coming.
+    Content(ProblemKind),
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Exchange {
+    facts: RequestFacts,
+    reused: bool,
+    repeated: bool,
+}
+
+impl Exchange {
+    pub fn new(facts: RequestFacts) -> (Self, Step) {
+        (Self { facts, reused: false, repeated: false }, Step::Open { fresh: false })
+    }
+
+    /// What to do after `event`.
+    pub fn handle(&mut self, event: Event) -> Step {
+        match event {
+            Event::Connected { reused } => {
+                self.reused = reused;
+                Step::Attempt
+            }
+            Event::NotConnected(fault) => match fault {
+                DialFault::NoTarget => Step::Reply(ProblemKind::NoEndpoint),
+                DialFault::QueueFull => Step::Reply(ProblemKind::UpstreamBusy),
+                DialFault::QueueTimeout => Step::Reply(ProblemKind::UpstreamBusyTooLong),
+                DialFault::Failed => Step::Reply(ProblemKind::ConnectFailed),
+                DialFault::Timeout => Step::Reply(ProblemKind::ConnectTimeout),
+                DialFault::Deadline => Step::Reply(ProblemKind::RequestTimeout),
+                DialFault::ClientGone => Step::Abort,
+            },
+            Event::Responded => Step::Relay,
+            Event::Failed(fault) => self.failed(fault),
+            Event::Relayed => Step::Finish,
+            Event::Broken => Step::Abort,
+        }
+    }
+
+    /// Whether the request went out a second time.
+    pub fn repeated(&self) -> bool {
+        self.repeated
+    }
+
+    fn failed(&mut self, fault: AttemptFault) -> Step {
+        match fault.kind {
+            AttemptFaultKind::Closed if self.may_repeat(fault) => {
+                self.repeated = true;
+                Step::Open { fresh: true }
+            }
+            AttemptFaultKind::Closed => Step::Reply(ProblemKind::UpstreamClosed),
+            AttemptFaultKind::Malformed => Step::Reply(ProblemKind::MalformedResponse),
+            AttemptFaultKind::FirstByteTimeout => Step::Reply(ProblemKind::ResponseTimeout),
+            AttemptFaultKind::Deadline => Step::Reply(ProblemKind::RequestTimeout),
+            AttemptFaultKind::Content(problem) => Step::Reply(problem),
+            AttemptFaultKind::ClientGone => Step::Abort,
+        }
+    }
+
+    fn may_repeat(&self, fault: AttemptFault) -> bool {
+        let safe = !fault.sent || self.facts.idempotent;
+        self.reused && !self.repeated && !fault.answered && fault.replayable && safe
+    }
+}

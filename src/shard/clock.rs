@@ -1,0 +1,15 @@
+//! The only reader of time.
+
+use std::time::{Instant, SystemTime};
+
+/// The monotonic clock, which decides everything.
+#[expect(clippy::disallowed_methods, reason = "the one place that reads the clock")]
+pub fn now() -> Instant {
+    Instant::now()
+}
+
+/// The wall clock, which is only ever shown.
+#[expect(clippy::disallowed_methods, reason = "the one place that reads the clock")]
+pub fn wall() -> SystemTime {
+    SystemTime::now()
+}

@@ -1,0 +1,173 @@
+//! One connection as HTTP/1.1 reads it: what has arrived and is not consumed, and the one receive that is under way.
+//!
+//! The receive stays armed while other things happen. It costs nothing until bytes come, it takes one buffer at most, and it tells when the peer goes
+//! away: that is how an idle upstream connection is known to be dead and a waiting client to be gone.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker, ready};
+
+use crate::ring::{Buf, Expect, Receive, Size, Stream};
+
+/// A stream and its incoming side.
+pub struct Connection {
+    pub stream: Stream,
+    pub inbound: Inbound,
+}
+
+/// The incoming side of a stream.
+#[derive(Default)]
+pub struct Inbound {
+    input: Input,
+    armed: Option<Receive>,
+    /// Arrived while nobody read.
+    ahead: Option<Buf>,
+    /// The peer has closed its side, or the connection is broken: nothing more will come.
+    ended: bool,
+}
+
+/// Bytes that have arrived, in one piece.
+#[derive(Default)]
+enum Input {
+    #[default]
+    Empty,
+    Received(Buf),
+    /// A head that came in several receives, with what came after it.
+    Joined { bytes: Vec<u8>, start: usize },
+}
+
+impl Connection {
+    pub fn new(stream: Stream) -> Self {
+        Self { stream, inbound: Inbound::default() }
+    }
+
+    /// Begins to wait for bytes, if that has not begun.
+    pub fn arm(&mut self, size: Size, expect: Expect) {
+        self.inbound.arm(&self.stream, size, expect);
+    }
+}
+
+impl Inbound {
+    pub fn arm(&mut self, stream: &Stream, size: Size, expect: Expect) {
+        if self.armed.is_none() && self.ahead.is_none() && !self.ended {
+            self.armed = Some(stream.receive(size, expect));
+        }
+    }
+
+    /// What has arrived and is not consumed.
+    pub fn bytes(&mut self) -> &mut [u8] {
+        match &mut self.input {
+            Input::Empty => &mut [],
+            Input::Received(buf) => buf,
+            Input::Joined { bytes, start } => &mut bytes[*start..],
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        match &self.input {
+            Input::Empty => true,
+            Input::Received(buf) => buf.is_empty(),
+            Input::Joined { bytes, start } => bytes.len() == *start,
+        }
+    }
+
+    /// Whether anything has arrived that is not consumed, or the peer has closed.
+    pub fn has_surplus(&mut self) -> bool {
+        !self.is_empty() || self.is_disturbed()
+    }
+
+    pub fn consume(&mut self, count: usize) {
+        match &mut self.input {
+            Input::Empty => assert_eq!(count, 0),
+            Input::Received(buf) => buf.advance(count),
+            Input::Joined { bytes, start } => {
+                assert!(count <= bytes.len() - *start);
+                *start += count;
+            }
+        }
+        // An empty buffer goes back at once.
+        if self.is_empty() {
+            self.input = Input::Empty;
+        }
+    }
+
+    /// The whole input as a buffer to be sent from, when it is one.
+    pub fn take_buf(&mut self) -> Option<Buf> {
+        match std::mem::take(&mut self.input) {
+            Input::Received(buf) => Some(buf),
+            other => {
+                self.input = other;
+                None
+            }
+        }
+    }
+
+    /// Waits for more bytes and joins them to what is there. `false` when the peer has closed.
+    pub async fn fill(&mut self, stream: &Stream, size: Size) -> io::Result<bool> {
+        std::future::poll_fn(|cx| self.poll_fill(stream, size, cx)).await
+    }
+
+    /// See [`fill`](Self::fill).
+    pub fn poll_fill(&mut self, stream: &Stream, size: Size, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        let buf = match self.ahead.take() {
+            Some(buf) => buf,
+            None => {
+                self.arm(stream, size, Expect::Now);
+                match ready!(self.poll_armed(cx)) {
+                    Ok(Some(buf)) => buf,
+                    Ok(None) => return Poll::Ready(Ok(false)),
+                    Err(error) => return Poll::Ready(Err(error)),
+                }
+            }
+        };
+        self.join(buf);
+        Poll::Ready(Ok(true))
+    }
+
+    /// Ready when the peer has closed or reset the connection. Bytes that come meanwhile are kept, as many as one buffer holds.
+    pub fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.ahead.is_some() {
+            // What comes behind those bytes is not looked at before they are read.
+            return Poll::Pending;
+        }
+        match ready!(self.poll_armed(cx)) {
+            Ok(Some(buf)) => {
+                self.ahead = Some(buf);
+                Poll::Pending
+            }
+            Ok(None) | Err(_) => Poll::Ready(()),
+        }
+    }
+
+    /// Whether anything at all has come: bytes, or the end.
+    pub fn is_disturbed(&mut self) -> bool {
+        let gone = self.poll_gone(&mut Context::from_waker(Waker::noop())).is_ready();
+        gone || self.ahead.is_some()
+    }
+
+    fn poll_armed(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Buf>>> {
+        if self.ended {
+            return Poll::Ready(Ok(None));
+        }
+        let Some(armed) = &mut self.armed else { return Poll::Pending };
+        let received = ready!(Pin::new(armed).poll(cx));
+        self.armed = None;
+        self.ended = !matches!(received, Ok(Some(_)));
+        Poll::Ready(received)
+    }
+
+    fn join(&mut self, buf: Buf) {
+        match &mut self.input {
+            Input::Empty => self.input = Input::Received(buf),
+            Input::Received(first) => {
+                let bytes = [&first[..], &buf[..]].concat();
+                self.input = Input::Joined { bytes, start: 0 };
+            }
+            Input::Joined { bytes, start } => {
+                bytes.drain(..*start);
+                *start = 0;
+                bytes.extend_from_slice(&buf);
+            }
+        }
+    }
+}

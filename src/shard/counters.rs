@@ -1,0 +1,266 @@
+//! What a shard counts: plain cells, summed over the shards when somebody asks.
+//!
+//! The series are fixed by the plan (listeners, upstreams) and by closed sets (status classes, problem kinds), never by what clients send, so their
+//! number is bounded. [`Counters::walk`] visits every cell in one order; that order is all that shards must agree on to be summed.
+
+use std::cell::Cell;
+use std::fmt::Write;
+use std::time::Duration;
+
+use crate::config::plan::Plan;
+use crate::logic::http::problem::ProblemKind;
+
+/// What a family's values mean.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MetricKind {
+    Counter,
+    Gauge,
+    Histogram,
+}
+
+/// One metric: a name that holds for all its series.
+#[derive(Debug)]
+pub struct Family {
+    pub name: &'static str,
+    pub kind: MetricKind,
+    pub help: &'static str,
+}
+
+/// Cells with their families: `field: kind "name" [label] "help"`, where fields of one family stand together.
+macro_rules! cells {
+    ($(#[$doc:meta])* $name:ident { $($field:ident: $kind:ident $metric:literal $label:literal $help:literal;)* }) => {
+        $(#[$doc])*
+        #[derive(Default)]
+        pub struct $name {
+            $(#[doc = $help] pub $field: Cell<u64>,)*
+        }
+
+        impl $name {
+            const FAMILIES: &'static [(Family, &'static str)] =
+                &[$((Family { name: $metric, kind: MetricKind::$kind, help: $help }, $label),)*];
+
+            fn cells(&self) -> impl Iterator<Item = &Cell<u64>> {
+                [$(&self.$field,)*].into_iter()
+            }
+        }
+    };
+}
+
+cells! {
+    /// Of one listener.
+    ListenerCounters {
+        connections: Counter "postern_connections_total" "" "Connections accepted.";
+        connections_refused: Counter "postern_connections_refused_total" "" "Connections closed at once because max_connections was reached.";
+        connections_open: Gauge "postern_connections_open" "" "Connections open now.";
+        requests: Counter "postern_requests_total" "" "Requests whose head was read.";
+        requests_open: Gauge "postern_requests_open" "" "Requests being answered now.";
+        responses_2xx: Counter "postern_responses_total" "class=\"2xx\"" "Responses sent, by status class.";
+        responses_3xx: Counter "postern_responses_total" "class=\"3xx\"" "Responses sent, by status class.";
+        responses_4xx: Counter "postern_responses_total" "class=\"4xx\"" "Responses sent, by status class.";
+        responses_5xx: Counter "postern_responses_total" "class=\"5xx\"" "Responses sent, by status class.";
+        responses_cut: Counter "postern_responses_incomplete_total" "" "Responses that ended before their end: the client or the upstream went away.";
+        bytes_received: Counter "postern_received_bytes_total" "" "Bytes of requests read from clients, heads included.";
+        bytes_sent: Counter "postern_sent_bytes_total" "" "Bytes of responses sent to clients, heads included.";
+    }
+}
+
+cells! {
+    /// Of one upstream.
+    UpstreamCounters {
+        requests: Counter "postern_upstream_requests_total" "" "Requests sent to the upstream, repeated ones included.";
+        responses_2xx: Counter "postern_upstream_responses_total" "class=\"2xx\"" "Responses received from the upstream, by status class.";
+        responses_3xx: Counter "postern_upstream_responses_total" "class=\"3xx\"" "Responses received from the upstream, by status class.";
+        responses_4xx: Counter "postern_upstream_responses_total" "class=\"4xx\"" "Responses received from the upstream, by status class.";
+        responses_5xx: Counter "postern_upstream_responses_total" "class=\"5xx\"" "Responses received from the upstream, by status class.";
+        failures: Counter "postern_upstream_failures_total" "" "Attempts that ended without a response.";
+        repeats: Counter "postern_upstream_repeats_total" "" "Requests sent again because a kept connection was found closed.";
+        connects: Counter "postern_upstream_connects_total" "" "Connections opened.";
+        connect_failures: Counter "postern_upstream_connect_failures_total" "" "Connections that could not be opened.";
+        queue_overflows: Counter "postern_upstream_queue_overflows_total" "" "Requests refused because max_pending were waiting already.";
+        queue_timeouts: Counter "postern_upstream_queue_timeouts_total" "" "Requests refused because no connection came free within pending_timeout.";
+        connections_open: Gauge "postern_upstream_connections_open" "" "Connections open now, idle ones included.";
+        connections_idle: Gauge "postern_upstream_connections_idle" "" "Connections kept for reuse now.";
+        queued: Gauge "postern_upstream_queued" "" "Requests waiting for a connection now.";
+    }
+}
+
+cells! {
+    /// Of the shard itself.
+    ShardCounters {
+        panics: Counter "postern_task_panics_total" "" "Tasks that panicked; each cost one connection.";
+        parked_receives: Counter "postern_parked_receives_total" "" "Receives that had to wait because all receive buffers were in use.";
+        dropped_news: Counter "postern_dropped_news_total" "" "News between shards dropped because the inbox was full.";
+        dropped_log_lines: Counter "postern_access_log_dropped_total" "" "Access log lines dropped because the log's writer was behind.";
+        accept_errors: Counter "postern_accept_errors_total" "" "Accepts that failed, for want of descriptors mostly.";
+        shards: Gauge "postern_shards" "" "Shards that run.";
+    }
+}
+
+/// Upper bounds of the duration histogram, in microseconds.
+const BUCKETS_US: [u64; 14] =
+    [250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 5_000_000, 30_000_000];
+
+const DURATION: Family = Family {
+    name: "postern_upstream_request_duration_seconds",
+    kind: MetricKind::Histogram,
+    help: "From a request's head to the end of its response, by upstream.",
+};
+
+const PROBLEMS: Family = Family {
+    name: "postern_problems_total",
+    kind: MetricKind::Counter,
+    help: "Responses that Postern gave in the place of an upstream's, by kind.",
+};
+
+/// Durations by bucket, not yet cumulated, and their sum.
+#[derive(Default)]
+pub struct Histogram {
+    buckets: [Cell<u64>; BUCKETS_US.len() + 1],
+    sum_us: Cell<u64>,
+}
+
+impl Histogram {
+    pub fn record(&self, duration: Duration) {
+        let us = duration.as_micros() as u64;
+        let bucket = BUCKETS_US.partition_point(|bound| *bound < us);
+        add(&self.buckets[bucket], 1);
+        add(&self.sum_us, us);
+    }
+}
+
+/// All that one shard counts.
+pub struct Counters {
+    pub listeners: Box<[ListenerCounters]>,
+    pub upstreams: Box<[UpstreamCounters]>,
+    pub durations: Box<[Histogram]>,
+    pub problems: Box<[Cell<u64>]>,
+    pub shard: ShardCounters,
+}
+
+pub fn add(cell: &Cell<u64>, count: u64) {
+    cell.set(cell.get() + count);
+}
+
+pub fn subtract(cell: &Cell<u64>, count: u64) {
+    cell.set(cell.get() - count);
+}
+
+impl Counters {
+    pub fn new(plan: &Plan) -> Self {
+        Self {
+            listeners: plan.listeners.iter().map(|_| Default::default()).collect(),
+            upstreams: plan.upstreams.iter().map(|_| Default::default()).collect(),
+            durations: plan.upstreams.iter().map(|_| Default::default()).collect(),
+            problems: ProblemKind::ALL.iter().map(|_| Cell::new(0)).collect(),
+            shard: ShardCounters { shards: Cell::new(1), ..Default::default() },
+        }
+    }
+
+    pub fn problem(&self, kind: ProblemKind) {
+        add(&self.problems[kind.index()], 1);
+    }
+
+    /// Every value, in the order of [`walk`](Self::walk).
+    pub fn values(&self) -> Box<[u64]> {
+        let mut values = Vec::new();
+        self.walk(|cell| values.push(cell.get()));
+        values.into()
+    }
+
+    fn walk(&self, mut visit: impl FnMut(&Cell<u64>)) {
+        self.listeners.iter().flat_map(ListenerCounters::cells).for_each(&mut visit);
+        self.upstreams.iter().flat_map(UpstreamCounters::cells).for_each(&mut visit);
+        for histogram in &self.durations {
+            histogram.buckets.iter().for_each(&mut visit);
+            visit(&histogram.sum_us);
+        }
+        self.problems.iter().for_each(&mut visit);
+        self.shard.cells().for_each(&mut visit);
+    }
+
+    /// Replaces every value: for a set of counters that holds the sum of several shards.
+    pub fn sum(plan: &Plan, shards: &[Box<[u64]>]) -> Self {
+        let total = Self::new(plan);
+        let mut index = 0;
+        total.walk(|cell| {
+            cell.set(shards.iter().map(|values| values[index]).sum());
+            index += 1;
+        });
+        total
+    }
+
+    /// The Prometheus text exposition format, version 0.0.4.
+    pub fn render(&self, plan: &Plan) -> String {
+        let mut out = String::new();
+        let listeners: Vec<String> = plan.listeners.iter().map(|it| label("listener", &it.name)).collect();
+        let upstreams: Vec<String> = plan.upstreams.iter().map(|it| label("upstream", &it.name)).collect();
+        let rows = self.listeners.iter().map(|it| it.cells().map(Cell::get).collect()).collect::<Vec<_>>();
+        render_group(&mut out, ListenerCounters::FAMILIES, &listeners, &rows);
+        let rows = self.upstreams.iter().map(|it| it.cells().map(Cell::get).collect()).collect::<Vec<_>>();
+        render_group(&mut out, UpstreamCounters::FAMILIES, &upstreams, &rows);
+        render_head(&mut out, &DURATION);
+        for (labels, histogram) in upstreams.iter().zip(&self.durations) {
+            render_histogram(&mut out, labels, histogram);
+        }
+        render_head(&mut out, &PROBLEMS);
+        for kind in ProblemKind::ALL {
+            let labels = label("kind", kind.slug());
+            render_sample(&mut out, PROBLEMS.name, &[&labels], self.problems[kind.index()].get());
+        }
+        render_group(&mut out, ShardCounters::FAMILIES, &[String::new()], &[self.shard.cells().map(Cell::get).collect()]);
+        out
+    }
+}
+
+/// `name="value"`, escaped as the format asks.
+fn label(name: &str, value: &str) -> String {
+    let value = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+    format!("{name}=\"{value}\"")
+}
+
+/// Families that have one value for each of `subjects`; fields of one family are neighbours.
+fn render_group(out: &mut String, families: &[(Family, &str)], subjects: &[String], rows: &[Vec<u64>]) {
+    let mut index = 0;
+    for family in families.chunk_by(|(a, _), (b, _)| a.name == b.name) {
+        render_head(out, &family[0].0);
+        for (subject, row) in subjects.iter().zip(rows) {
+            for (offset, (_, extra)) in family.iter().enumerate() {
+                render_sample(out, family[0].0.name, &[subject, extra], row[index + offset]);
+            }
+        }
+        index += family.len();
+    }
+}
+
+fn render_head(out: &mut String, family: &Family) {
+    let kind = match family.kind {
+        MetricKind::Counter => "counter",
+        MetricKind::Gauge => "gauge",
+        MetricKind::Histogram => "histogram",
+    };
+    let _ = writeln!(out, "# HELP {} {}\n# TYPE {} {kind}", family.name, family.help, family.name);
+}
+
+fn render_sample(out: &mut String, name: &str, labels: &[&str], value: impl std::fmt::Display) {
+    let labels: Vec<&str> = labels.iter().copied().filter(|label| !label.is_empty()).collect();
+    let _ = match labels.is_empty() {
+        true => writeln!(out, "{name} {value}"),
+        false => writeln!(out, "{name}{{{}}} {value}", labels.join(",")),
+    };
+}
+
+fn render_histogram(out: &mut String, labels: &str, histogram: &Histogram) {
+    let (bucket, sum, count) =
+        (format!("{}_bucket", DURATION.name), format!("{}_sum", DURATION.name), format!("{}_count", DURATION.name));
+    let mut below = 0;
+    for (index, cell) in histogram.buckets.iter().enumerate() {
+        below += cell.get();
+        let bound = match BUCKETS_US.get(index) {
+            Some(us) => format!("le=\"{}\"", *us as f64 / 1e6),
+            None => "le=\"+Inf\"".to_owned(),
+        };
+        render_sample(out, &bucket, &[labels, &bound], below);
+    }
+    render_sample(out, &sum, &[labels], histogram.sum_us.get() as f64 / 1e6);
+    render_sample(out, &count, &[labels], below);
+}

@@ -1,0 +1,234 @@
+//! From an upstream to a connection: one that is kept, a new one, or a place in the queue for the next that comes free.
+
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::Instant;
+
+use socket2::SockAddr;
+
+use super::Shard;
+use super::connection::{Connection, Inbound};
+use super::counters::add;
+use crate::config::plan::SocketAddress;
+use crate::deadline::Deadline;
+use crate::ids::UpstreamId;
+use crate::logic::exchange::DialFault;
+use crate::logic::upstream::{Checkout, TargetId, Ticket};
+use crate::ring::{Expect, Size, Stream, Timer};
+
+/// A connection in use, or leave to open one. Dropping it closes the connection and passes its place on.
+pub struct Lease {
+    shard: Rc<Shard>,
+    upstream: UpstreamId,
+    pub target: TargetId,
+    connection: Option<Connection>,
+    born: Instant,
+    /// It served requests before.
+    pub reused: bool,
+}
+
+impl Lease {
+    pub fn connection(&mut self) -> &mut Connection {
+        self.connection.as_mut().expect("a lease is handed out with its connection, and gives it up only by value")
+    }
+
+    /// Keeps the connection for the next request. The caller knows that it is between two messages; a peer that sent more, or closed, is dropped.
+    pub fn keep(mut self) {
+        let Some(mut connection) = self.connection.take() else { return };
+        connection.arm(Size::Small, Expect::Later);
+        if connection.inbound.has_surplus() {
+            self.connection = Some(connection);
+            return;
+        }
+        let (upstream, target, born) = (self.upstream, self.target, self.born);
+        let next = self.shard.with(|state, now| state.upstream(upstream).put_back(target, connection, born, now));
+        self.shard.queues.grant(upstream, next);
+        self.reused = false;
+        self.target = TargetId::NONE;
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if self.target == TargetId::NONE {
+            return;
+        }
+        let (upstream, target) = (self.upstream, self.target);
+        let next = self.shard.with(|state, _| state.upstream(upstream).closed(target));
+        self.shard.queues.grant(upstream, next);
+    }
+}
+
+/// What a dial may use of the exchange that it serves.
+pub struct Dialer<'a> {
+    pub shard: &'a Rc<Shard>,
+    pub upstream: UpstreamId,
+    /// Watched: nobody dials for a client that is gone.
+    pub client: &'a mut Inbound,
+    pub timer: &'a mut Timer,
+    pub deadline: Deadline,
+}
+
+impl Dialer<'_> {
+    /// A connection to the upstream; a `fresh` one is new.
+    ///
+    /// # Errors
+    /// See [`DialFault`].
+    pub async fn lease(&mut self, fresh: bool, avoid: Option<TargetId>) -> Result<Lease, DialFault> {
+        let upstream = self.upstream;
+        let mut granted = false;
+        loop {
+            let checkout =
+                self.shard.with(|state, now| state.upstream(upstream).checkout(now, fresh, avoid, granted));
+            match checkout {
+                Checkout::Reuse { target, connection, born } => {
+                    let mut lease = self.hold(target, Some(connection), born);
+                    // A kept connection that was closed, or on which something came unasked, is not used: the next one is.
+                    if !lease.connection().inbound.is_disturbed() {
+                        return Ok(lease);
+                    }
+                    granted = false;
+                }
+                Checkout::Dial { target } => return self.open(target).await,
+                Checkout::Wait => {
+                    self.wait().await?;
+                    granted = true;
+                }
+                Checkout::QueueFull => {
+                    add(&self.shard.counters.upstreams[upstream.index()].queue_overflows, 1);
+                    return Err(DialFault::QueueFull);
+                }
+                Checkout::NoTarget => return Err(DialFault::NoTarget),
+            }
+        }
+    }
+
+    fn hold(&self, target: TargetId, connection: Option<Connection>, born: Instant) -> Lease {
+        let reused = connection.is_some();
+        Lease { shard: self.shard.clone(), upstream: self.upstream, target, connection, born, reused }
+    }
+
+    async fn open(&mut self, target: TargetId) -> Result<Lease, DialFault> {
+        let (upstream, now) = (self.upstream, self.shard.now());
+        let mut lease = self.hold(target, None, now);
+        let counters = &self.shard.counters.upstreams[upstream.index()];
+        let address = self.shard.with(|state, _| state.upstream(upstream).address(target).clone());
+        let limit = self.shard.plan.upstreams[upstream.index()].timeouts.connect;
+        let bound = self.deadline.bound(now, limit);
+        let connecting = std::pin::pin!(connect(self.shard, &address));
+        let outcome = self.timer.within(bound.at, unless_gone(self.client, connecting)).await;
+        let fault = match outcome {
+            Ok(Some(Ok(stream))) => {
+                add(&counters.connects, 1);
+                lease.connection = Some(Connection::new(stream));
+                return Ok(lease);
+            }
+            Ok(None) => return Err(DialFault::ClientGone),
+            Ok(Some(Err(error))) => {
+                tracing::debug!(upstream = self.shard.plan.upstreams[upstream.index()].name, ?address, %error, "connect failed");
+                DialFault::Failed
+            }
+            Err(_) if bound.is_final => DialFault::Deadline,
+            Err(_) => DialFault::Timeout,
+        };
+        add(&counters.connect_failures, 1);
+        Err(fault)
+    }
+
+    async fn wait(&mut self) -> Result<(), DialFault> {
+        let upstream = self.upstream;
+        let ticket = self.shard.with(|state, _| state.upstream(upstream).enqueue());
+        let waiting = Waiting { shard: self.shard.clone(), upstream, ticket, is_granted: false };
+        let limit = self.shard.plan.upstreams[upstream.index()].limits.pending_timeout;
+        let bound = self.deadline.bound(self.shard.now(), limit);
+        match self.timer.within(bound.at, unless_gone(self.client, waiting)).await {
+            Ok(Some(())) => Ok(()),
+            Ok(None) => Err(DialFault::ClientGone),
+            Err(_) if bound.is_final => Err(DialFault::Deadline),
+            Err(_) => {
+                add(&self.shard.counters.upstreams[upstream.index()].queue_timeouts, 1);
+                Err(DialFault::QueueTimeout)
+            }
+        }
+    }
+}
+
+async fn connect(shard: &Rc<Shard>, address: &SocketAddress) -> io::Result<Stream> {
+    let address = match address {
+        SocketAddress::Ip(address) => SockAddr::from(*address),
+        SocketAddress::Unix(path) => SockAddr::unix(path)?,
+    };
+    Stream::connect(&shard.ring, address).await
+}
+
+/// `future`'s output, unless the client goes away first.
+pub fn unless_gone<F: Future + Unpin>(client: &mut Inbound, mut future: F) -> impl Future<Output = Option<F::Output>> + Unpin {
+    poll_fn(move |cx| {
+        if let Poll::Ready(output) = Pin::new(&mut future).poll(cx) {
+            return Poll::Ready(Some(output));
+        }
+        client.poll_gone(cx).map(|()| None)
+    })
+}
+
+/// Who waits in the queues of a shard's upstreams, by ticket.
+#[derive(Default)]
+pub struct Queues(std::cell::RefCell<HashMap<(UpstreamId, Ticket), Place>>);
+
+enum Place {
+    Waiting(Option<Waker>),
+    Granted,
+}
+
+impl Queues {
+    /// Tells the holder of `ticket` that it is its turn.
+    pub fn grant(&self, upstream: UpstreamId, ticket: Option<Ticket>) {
+        let Some(ticket) = ticket else { return };
+        let place = self.0.borrow_mut().insert((upstream, ticket), Place::Granted);
+        if let Some(Place::Waiting(Some(waker))) = place {
+            waker.wake();
+        }
+    }
+}
+
+/// A place in an upstream's queue; ready when it is its turn. Dropped before that, or without having been told, it passes its turn on.
+struct Waiting {
+    shard: Rc<Shard>,
+    upstream: UpstreamId,
+    ticket: Ticket,
+    is_granted: bool,
+}
+
+impl Future for Waiting {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let key = (self.upstream, self.ticket);
+        let mut places = self.shard.queues.0.borrow_mut();
+        if matches!(places.get(&key), Some(Place::Granted)) {
+            drop(places);
+            self.is_granted = true;
+            return Poll::Ready(());
+        }
+        let replaced = places.insert(key, Place::Waiting(Some(cx.waker().clone())));
+        drop(places);
+        drop(replaced);
+        Poll::Pending
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let place = self.shard.queues.0.borrow_mut().remove(&(self.upstream, self.ticket));
+        drop(place);
+        if !self.is_granted {
+            let (upstream, ticket) = (self.upstream, self.ticket);
+            let next = self.shard.with(|state, _| state.upstream(upstream).leave_queue(ticket));
+            self.shard.queues.grant(upstream, next);
+        }
+    }
+}

@@ -6,6 +6,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::pattern::PathPattern;
+use super::secret::Text;
 use crate::ids::{ListenerId, UpstreamId};
 
 /// One configuration, ready to run.
@@ -21,6 +23,7 @@ pub struct Plan {
     pub access_log: Option<AccessLogPlan>,
     /// Never empty of non-admin listeners.
     pub listeners: Vec<ListenerPlan>,
+    /// In the order of their names.
     pub upstreams: Vec<UpstreamPlan>,
     /// In the order of the file, which decides nothing: the most specific match wins.
     pub routes: Vec<RoutePlan>,
@@ -203,7 +206,7 @@ pub struct RouteMatch {
     pub listener: Option<ListenerId>,
     pub host: HostMatch,
     /// `/a/{x}/{*rest}`.
-    pub path: String,
+    pub path: PathPattern,
     /// Upper case as written; empty matches every method.
     pub methods: Vec<String>,
 }
@@ -235,8 +238,8 @@ pub struct ProxyPlan {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RewritePart {
     Literal(String),
-    /// Name of a `{capture}` of the match.
-    Capture(String),
+    /// Which `{capture}` of the match, counted from zero in the order of its path.
+    Capture(usize),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -250,10 +253,10 @@ pub enum UpstreamHost {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RespondPlan {
-    /// 200..=599, and not 204 or 304 with a body.
+    /// 200..=599, and not 204, 205 or 304 with a body.
     pub status: u16,
     pub content_type: Option<String>,
-    pub body: String,
+    pub body: Text,
 }
 
 /// Changes to header fields, in this order: removed, then set (replacing), then added.
@@ -261,6 +264,6 @@ pub struct RespondPlan {
 pub struct FieldEdits {
     /// Lower case.
     pub remove: Vec<String>,
-    pub set: Vec<(String, String)>,
-    pub add: Vec<(String, String)>,
+    pub set: Vec<(String, Text)>,
+    pub add: Vec<(String, Text)>,
 }

@@ -1,3 +1,4 @@
 //! Decisions, as values: no I/O, no clock, no async.
 
 pub mod http;
+pub mod route;

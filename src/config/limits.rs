@@ -1,0 +1,201 @@
+//! Every bound of the process, by name: its unit, its default, how far an operator may move it, and what the worst case costs.
+//!
+//! A knob of the configuration is a [`Bound`]; a bound that nobody may move is a plain constant. Rooms add theirs here, so that
+//! one page answers how much memory a setting can take. Text in `config/README.md` repeats the figures for operators.
+
+use std::time::Duration;
+
+/// What a knob is when the file does not say, and the range in which the file may move it, both ends included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bound<T> {
+    pub default: T,
+    pub min: T,
+    pub max: T,
+}
+
+const KIB: u64 = 1024;
+const MIB: u64 = 1024 * KIB;
+const GIB: u64 = 1024 * MIB;
+
+const MILLISECOND: Duration = Duration::from_millis(1);
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// A wait that must end: at least a millisecond, so that zero cannot mean "never" to one reader and "at once" to another.
+const fn wait(default: Duration) -> Bound<Duration> {
+    Bound { default, min: MILLISECOND, max: DAY }
+}
+
+const fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+// === The file itself ===
+
+/// Bytes of a configuration file. Read once at start, its tree is a few times as large: at most about 64 MiB, for the time of loading.
+pub const CONFIG_FILE: u64 = 16 * MIB;
+
+/// Bytes of what one `$file(path)` or `$env(NAME)` gives; it stays in memory as long as the plan does.
+pub const REFERENCE: u64 = MIB;
+
+/// Listeners of a plan; each costs one socket per shard.
+pub const LISTENERS: usize = 256;
+
+/// Upstreams of a plan; each costs a pool (some hundred bytes) per shard.
+pub const UPSTREAMS: usize = 4096;
+
+/// Endpoints of one upstream; each costs a shelf of idle connections per shard.
+pub const ENDPOINTS: usize = 256;
+
+/// Routes of a plan. About 1 KiB each with its node in the table: at most 20 MiB per shard's table.
+pub const ROUTES: usize = 20_000;
+
+/// Captures of one route's path; 16 bytes each in every request's `Captures`: 128 bytes.
+pub const CAPTURES: usize = 8;
+
+/// Bytes of a route's path pattern and of its rewrite. A lookup recurses once per segment, so at most 512 deep.
+pub const PATTERN: usize = 1024;
+
+/// Field edits of one route and direction; each is written into every head that passes, see [`EDITED_VALUE`].
+pub const EDITS: usize = 32;
+
+/// Bytes of one set or added field value. With [`EDITS`] the largest growth of a head is 32 x (64 + 2048) = 66 KiB.
+pub const EDITED_VALUE: usize = 2048;
+
+/// Bytes of the name of a set, added or removed field.
+pub const EDITED_NAME: usize = 64;
+
+/// Bytes of a static answer's body. It is held once per plan and written out from there.
+pub const RESPOND_BODY: usize = MIB as usize;
+
+/// Bytes of a name that the file gives to a listener or upstream; names become metric labels.
+pub const NAME: usize = 64;
+
+/// Bytes of the path of a Unix socket: `sun_path` is 108 with its final NUL.
+pub const UNIX_PATH: usize = 107;
+
+/// Bytes of a host name without port (RFC 1035 section 2.3.4 gives 255 with length bytes, which is 253 as text).
+pub const HOST: usize = 253;
+
+// === The process ===
+
+/// Shards; each costs a thread, a ring and its buffers. No default here: it is the CPUs that the process may run on.
+pub const SHARDS: usize = 256;
+
+/// How long a drain waits for what is in flight.
+pub const DRAIN_TIMEOUT: Bound<Duration> = wait(seconds(30));
+
+/// How long a shard polls before it sleeps. Zero sleeps at once; anything else burns a CPU for latency.
+pub const BUSY_POLL: Bound<Duration> =
+    Bound { default: Duration::ZERO, min: Duration::ZERO, max: Duration::from_millis(100) };
+
+// === Listeners ===
+
+/// Open connections of a listener, in the whole process. An idle one costs about 1 KiB: 16 MiB at the default, 1 GiB at the bound; one
+/// that is reading a head adds at most [`MAX_HEAD`].
+pub const MAX_CONNECTIONS: Bound<u64> = Bound { default: 16_384, min: 1, max: 1_048_576 };
+
+/// Bytes of a request head. Worst case per listener: every connection holds an unfinished head, 16,384 x 16 KiB = 256 MiB at the defaults
+/// until [`HEADER_TIMEOUT`] ends them.
+pub const MAX_HEAD: Bound<u64> = Bound { default: 16 * KIB, min: KIB, max: 64 * KIB };
+
+/// Header fields of a head, of a request or a response. The parser's table is on the stack: 128 x 32 bytes = 4 KiB.
+pub const MAX_FIELDS: Bound<u64> = Bound { default: 100, min: 8, max: 128 };
+
+/// Bytes of a request target. Part of the head, so never beyond [`MAX_HEAD`]; costs nothing of its own.
+pub const MAX_TARGET: Bound<u64> = Bound { default: 8 * KIB, min: 64, max: 64 * KIB };
+
+/// Bytes of a request's content. It streams through, so the bound protects upstreams, not this process; zero refuses all content.
+pub const MAX_BODY: Bound<u64> = Bound { default: 64 * MIB, min: 0, max: 1024 * GIB };
+
+/// Requests on one client connection; zero is no bound. Costs nothing.
+pub const MAX_REQUESTS_PER_CONNECTION: Bound<u64> = Bound { default: 0, min: 0, max: u32::MAX as u64 };
+
+/// For a whole request head to arrive.
+pub const HEADER_TIMEOUT: Bound<Duration> = wait(seconds(10));
+/// Between two reads of a request's content.
+pub const BODY_TIMEOUT: Bound<Duration> = wait(seconds(30));
+/// For a client to take some bytes of a response.
+pub const WRITE_TIMEOUT: Bound<Duration> = wait(seconds(30));
+/// For the next request on a connection.
+pub const CLIENT_IDLE_TIMEOUT: Bound<Duration> = wait(seconds(75));
+
+/// Networks in one listener's `trust`; looked through once per connection.
+pub const TRUSTED_NETWORKS: usize = 1024;
+
+// === Upstreams ===
+
+/// Connections to one upstream, in the whole process. A busy one holds at most one response head and one buffer: 1,024 x (32 + 16) KiB =
+/// 48 MiB at the defaults.
+pub const UPSTREAM_MAX_CONNECTIONS: Bound<u64> = Bound { default: 1024, min: 1, max: 65_536 };
+
+/// Requests that wait for a connection to one upstream. Each holds its request head: 1,024 x 16 KiB = 16 MiB at the defaults.
+pub const MAX_PENDING: Bound<u64> = Bound { default: 1024, min: 0, max: 65_536 };
+
+/// How long one request waits for a connection.
+pub const PENDING_TIMEOUT: Bound<Duration> = wait(seconds(1));
+
+/// Bytes of a response head; twice a request's, because cookies and security policies travel this way.
+pub const RESPONSE_MAX_HEAD: Bound<u64> = Bound { default: 32 * KIB, min: KIB, max: 64 * KIB };
+
+/// For a connection to be there.
+pub const CONNECT_TIMEOUT: Bound<Duration> = wait(seconds(2));
+/// From the request's last byte to the response's first.
+pub const FIRST_BYTE_TIMEOUT: Bound<Duration> = wait(seconds(30));
+/// Between two reads of a response, or for the upstream to take some bytes of a request.
+pub const UPSTREAM_IDLE_TIMEOUT: Bound<Duration> = wait(seconds(60));
+
+/// How long an idle connection waits for reuse; zero keeps none. Each costs about 1 KiB here and a socket on both sides.
+pub const KEEPALIVE_IDLE: Bound<Duration> = Bound { default: seconds(30), min: Duration::ZERO, max: DAY };
+
+/// Age at which a connection is not reused, so that load finds new endpoints.
+pub const KEEPALIVE_MAX_AGE: Bound<Duration> = wait(seconds(60 * 60));
+
+/// How often the names of endpoints are looked up again; a second at least, to be kind to resolvers.
+pub const DNS_REFRESH: Bound<Duration> = Bound { default: seconds(30), min: seconds(1), max: DAY };
+
+// === Routes ===
+
+/// The whole request, from its head to its response's end.
+pub const ROUTE_TIMEOUT: Bound<Duration> = wait(seconds(60));
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_default_is_within_its_bounds() {
+        let waits = [
+            DRAIN_TIMEOUT,
+            BUSY_POLL,
+            HEADER_TIMEOUT,
+            BODY_TIMEOUT,
+            WRITE_TIMEOUT,
+            CLIENT_IDLE_TIMEOUT,
+            PENDING_TIMEOUT,
+            CONNECT_TIMEOUT,
+            FIRST_BYTE_TIMEOUT,
+            UPSTREAM_IDLE_TIMEOUT,
+            KEEPALIVE_IDLE,
+            KEEPALIVE_MAX_AGE,
+            DNS_REFRESH,
+            ROUTE_TIMEOUT,
+        ];
+        for bound in waits {
+            assert!(bound.min <= bound.default && bound.default <= bound.max, "{bound:?}");
+        }
+        let amounts = [
+            MAX_CONNECTIONS,
+            MAX_HEAD,
+            MAX_FIELDS,
+            MAX_TARGET,
+            MAX_BODY,
+            MAX_REQUESTS_PER_CONNECTION,
+            UPSTREAM_MAX_CONNECTIONS,
+            MAX_PENDING,
+            RESPONSE_MAX_HEAD,
+        ];
+        for bound in amounts {
+            assert!(bound.min <= bound.default && bound.default <= bound.max, "{bound:?}");
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! Upstreams.
+
+use std::collections::BTreeMap;
+
+use super::{Context, Seen, narrow, syntax};
+use crate::config::complaint::Place;
+use crate::config::plan::{Balance, EndpointPlan, KeepalivePlan, UpstreamLimits, UpstreamPlan, UpstreamTimeouts};
+use crate::config::{limits, raw};
+
+/// In the order of their names, which is that of [`names`].
+pub(super) fn resolve(cx: &mut Context<'_>, upstreams: &BTreeMap<String, raw::Upstream>) -> Vec<UpstreamPlan> {
+    let place = Place::ROOT.key("upstreams");
+    if upstreams.len() > limits::UPSTREAMS {
+        cx.complain(&place, "there are too many", format!("define {} upstreams at most", limits::UPSTREAMS));
+        return Vec::new();
+    }
+    let plan = |(name, raw): (&String, &raw::Upstream)| {
+        let place = place.key(name);
+        cx.check_name(&place, name);
+        UpstreamPlan {
+            name: name.clone(),
+            endpoints: endpoints(cx, &place.key("endpoints"), &raw.endpoints),
+            balance: cx.choice(&place.key("balance"), raw.balance.as_deref(), &raw::BALANCES, Balance::LeastRequest),
+            limits: limits(cx, &place.key("limits"), &raw.limits),
+            timeouts: timeouts(cx, &place.key("timeouts"), &raw.timeouts),
+            keepalive: keepalive(cx, &place.key("keepalive"), &raw.keepalive),
+            dns_refresh: cx.time(&place.key("dns").key("refresh"), raw.dns.refresh.as_deref(), limits::DNS_REFRESH),
+        }
+    };
+    upstreams.iter().map(plan).collect()
+}
+
+/// The names of all upstreams, also of those that have something wrong with them, in the order of the plan.
+pub(super) fn names<'a>(cx: &Context<'a>) -> Vec<&'a str> {
+    let upstreams = cx.document["upstreams"].as_object();
+    let mut names =
+        upstreams.into_iter().flat_map(|upstreams| upstreams.keys().map(String::as_str)).collect::<Vec<_>>();
+    names.sort_unstable();
+    names
+}
+
+fn endpoints(cx: &mut Context<'_>, place: &Place<'_>, written: &[Option<String>]) -> Vec<EndpointPlan> {
+    if written.is_empty() {
+        cx.complain(place, "there is no endpoint", "add one, as in \"http://127.0.0.1:9000\"");
+    }
+    if written.len() > limits::ENDPOINTS {
+        cx.complain(place, "there are too many", format!("name {} endpoints at most", limits::ENDPOINTS));
+        return Vec::new();
+    }
+    let mut endpoints = Vec::new();
+    let mut seen = Seen::new();
+    for (index, written) in written.iter().enumerate() {
+        let place = place.index(index);
+        let Some(expanded) = written.as_deref().and_then(|written| cx.expand(&place, written)) else { continue };
+        match syntax::read_endpoint(&expanded.text) {
+            Ok(endpoint) => {
+                if let Some(first) = seen.earlier(format!("{:?}", endpoint.target), index) {
+                    cx.complain(&place, format!("it is the same as endpoint {first}"), "name each endpoint once");
+                }
+                endpoints.push(endpoint);
+            }
+            Err((problem, remedy)) => cx.complain(&place, problem, remedy),
+        }
+    }
+    endpoints
+}
+
+fn limits(cx: &mut Context<'_>, place: &Place<'_>, raw: &raw::UpstreamLimits) -> UpstreamLimits {
+    UpstreamLimits {
+        max_connections: narrow(cx.count(
+            &place.key("max_connections"),
+            raw.max_connections,
+            limits::UPSTREAM_MAX_CONNECTIONS,
+        )),
+        max_pending: narrow(cx.count(&place.key("max_pending"), raw.max_pending, limits::MAX_PENDING)),
+        pending_timeout: cx.time(
+            &place.key("pending_timeout"),
+            raw.pending_timeout.as_deref(),
+            limits::PENDING_TIMEOUT,
+        ),
+        max_head: narrow(cx.size(&place.key("max_head"), raw.max_head.as_ref(), limits::RESPONSE_MAX_HEAD)),
+        max_fields: narrow(cx.count(&place.key("max_fields"), raw.max_fields, limits::MAX_FIELDS)),
+    }
+}
+
+fn timeouts(cx: &mut Context<'_>, place: &Place<'_>, raw: &raw::UpstreamTimeouts) -> UpstreamTimeouts {
+    UpstreamTimeouts {
+        connect: cx.time(&place.key("connect"), raw.connect.as_deref(), limits::CONNECT_TIMEOUT),
+        first_byte: cx.time(&place.key("first_byte"), raw.first_byte.as_deref(), limits::FIRST_BYTE_TIMEOUT),
+        idle: cx.time(&place.key("idle"), raw.idle.as_deref(), limits::UPSTREAM_IDLE_TIMEOUT),
+    }
+}
+
+fn keepalive(cx: &mut Context<'_>, place: &Place<'_>, raw: &raw::Keepalive) -> KeepalivePlan {
+    KeepalivePlan {
+        idle: cx.time(&place.key("idle"), raw.idle.as_deref(), limits::KEEPALIVE_IDLE),
+        max_age: cx.time(&place.key("max_age"), raw.max_age.as_deref(), limits::KEEPALIVE_MAX_AGE),
+    }
+}

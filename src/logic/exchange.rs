@@ -112,11 +112,11 @@ impl Exchange {
             }
             Event::NotConnected(fault) => match fault {
                 DialFault::NoTarget => Step::Reply(ProblemKind::NoEndpoint),
-                DialFault::QueueFull => Step::Reply(ProblemKind::UpstreamBusy),
-                DialFault::QueueTimeout => Step::Reply(ProblemKind::UpstreamBusyTooLong),
+                DialFault::QueueFull => Step::Reply(ProblemKind::UpstreamFull),
+                DialFault::QueueTimeout => Step::Reply(ProblemKind::PendingTimeout),
                 DialFault::Failed => Step::Reply(ProblemKind::ConnectFailed),
                 DialFault::Timeout => Step::Reply(ProblemKind::ConnectTimeout),
-                DialFault::Deadline => Step::Reply(ProblemKind::RequestTimeout),
+                DialFault::Deadline => Step::Reply(ProblemKind::DeadlineExceeded),
                 DialFault::ClientGone => Step::Abort,
             },
             Event::Responded => Step::Relay,
@@ -137,10 +137,10 @@ impl Exchange {
                 self.repeated = true;
                 Step::Open { fresh: true }
             }
-            AttemptFaultKind::Closed => Step::Reply(ProblemKind::UpstreamClosed),
-            AttemptFaultKind::Malformed => Step::Reply(ProblemKind::MalformedResponse),
-            AttemptFaultKind::FirstByteTimeout => Step::Reply(ProblemKind::ResponseTimeout),
-            AttemptFaultKind::Deadline => Step::Reply(ProblemKind::RequestTimeout),
+            AttemptFaultKind::Closed => Step::Reply(ProblemKind::UpstreamReset),
+            AttemptFaultKind::Malformed => Step::Reply(ProblemKind::BadUpstreamResponse),
+            AttemptFaultKind::FirstByteTimeout => Step::Reply(ProblemKind::UpstreamTimeout),
+            AttemptFaultKind::Deadline => Step::Reply(ProblemKind::DeadlineExceeded),
             AttemptFaultKind::Content(problem) => Step::Reply(problem),
             AttemptFaultKind::ClientGone => Step::Abort,
         }

@@ -202,6 +202,12 @@ impl Ring {
         rung
     }
 
+    /// Wakes everyone who waits for an operation, so that they look at something else: a rare event, such as a drain.
+    pub fn wake_all(&self) {
+        let wakers = self.core.borrow().operations.wakers();
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
     pub fn usage(&self) -> RingUsage {
         let core = self.core.borrow();
         RingUsage {

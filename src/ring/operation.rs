@@ -132,6 +132,15 @@ impl Operations {
     pub fn len(&self) -> usize {
         self.slots.len()
     }
+
+    /// Clones of the wakers of all who wait.
+    pub fn wakers(&self) -> Vec<Waker> {
+        let waiting = self.slots.iter().filter_map(|(_, slot)| match &slot.state {
+            State::Waiting(waker) | State::Parked(waker) => waker.clone(),
+            State::Done { .. } | State::Abandoned => None,
+        });
+        waiting.collect()
+    }
 }
 
 impl State {

@@ -25,10 +25,20 @@ impl Outgoing {
         self.len() - self.sent
     }
 
+    /// Bytes that were sent.
+    pub fn sent(&self) -> usize {
+        self.sent
+    }
+
     /// Notes that `count` more bytes were sent.
     pub fn advance(&mut self, count: usize) {
         assert!(count <= self.remaining());
         self.sent += count;
+    }
+
+    /// As if nothing had been sent: for sending it again elsewhere.
+    pub fn rewind(&mut self) {
+        self.sent = 0;
     }
 
     fn len(&self) -> usize {

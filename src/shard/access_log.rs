@@ -5,7 +5,6 @@
 
 use std::cell::RefCell;
 use std::io::Write;
-use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 use crate::config::plan::{AccessLogTarget, LogFormat};
@@ -32,7 +31,8 @@ struct Batch {
 /// What is known when a request's head was read.
 pub struct Opening<'a> {
     pub at: SystemTime,
-    pub client: Option<SocketAddr>,
+    /// Its address; empty when it has none.
+    pub client: &'a str,
     pub listener: &'a str,
     pub request_id: &'a str,
     pub method: &'a str,
@@ -62,15 +62,13 @@ impl AccessLog {
 
     /// Begins a line in `line`, which is empty.
     pub fn open(&self, line: &mut Vec<u8>, opening: &Opening<'_>) {
-        let client = opening.client.map(|client| client.ip().to_canonical());
         let time = Timestamp(opening.at);
         // Writing to a `Vec` does not fail.
-        let _ = match (self.format, client) {
-            (LogFormat::Json, Some(client)) => write!(line, "{{\"time\":\"{time}\",\"client\":\"{client}\""),
-            (LogFormat::Json, None) => write!(line, "{{\"time\":\"{time}\",\"client\":null"),
-            (LogFormat::Text, Some(client)) => write!(line, "{time} {client}"),
-            (LogFormat::Text, None) => write!(line, "{time} -"),
+        let _ = match self.format {
+            LogFormat::Json => write!(line, "{{\"time\":\"{time}\""),
+            LogFormat::Text => write!(line, "{time}"),
         };
+        self.member(line, "client", Some(opening.client).filter(|client| !client.is_empty()));
         let members = [
             ("listener", opening.listener),
             ("request_id", opening.request_id),
@@ -226,7 +224,7 @@ mod tests {
         let mut line = Vec::new();
         let opening = Opening {
             at: SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_123),
-            client: Some("192.0.2.1:4000".parse().expect("an address")),
+            client: "192.0.2.1",
             listener: "public",
             request_id: "id",
             method: "GET",

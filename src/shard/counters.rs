@@ -8,7 +8,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use crate::config::plan::Plan;
-use crate::logic::http::problem::ProblemKind;
+use crate::logic::http::problem::{self, ProblemKind};
 
 /// What a family's values mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,13 +151,14 @@ impl Counters {
             listeners: plan.listeners.iter().map(|_| Default::default()).collect(),
             upstreams: plan.upstreams.iter().map(|_| Default::default()).collect(),
             durations: plan.upstreams.iter().map(|_| Default::default()).collect(),
-            problems: ProblemKind::ALL.iter().map(|_| Cell::new(0)).collect(),
+            problems: problem::SLUGS.iter().map(|_| Cell::new(0)).collect(),
             shard: ShardCounters { shards: Cell::new(1), ..Default::default() },
         }
     }
 
     pub fn problem(&self, kind: ProblemKind) {
-        add(&self.problems[kind.index()], 1);
+        let place = problem::SLUGS.iter().position(|slug| *slug == kind.slug());
+        add(&self.problems[place.expect("SLUGS lists every kind's")], 1);
     }
 
     /// Every value, in the order of [`walk`](Self::walk).
@@ -203,9 +204,8 @@ impl Counters {
             render_histogram(&mut out, labels, histogram);
         }
         render_head(&mut out, &PROBLEMS);
-        for kind in ProblemKind::ALL {
-            let labels = label("kind", kind.slug());
-            render_sample(&mut out, PROBLEMS.name, &[&labels], self.problems[kind.index()].get());
+        for (slug, count) in problem::SLUGS.iter().zip(&self.problems) {
+            render_sample(&mut out, PROBLEMS.name, &[&label("kind", slug)], count.get());
         }
         render_group(&mut out, ShardCounters::FAMILIES, &[String::new()], &[self.shard.cells().map(Cell::get).collect()]);
         out

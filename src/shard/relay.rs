@@ -3,13 +3,14 @@
 //! Content goes out of the buffer that it came into. While one buffer is being sent the next receive is under way: two buffers are held at most, and none
 //! while the source is silent.
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::time::Duration;
 
 use crate::deadline::Deadline;
 use crate::logic::http::encode;
-use crate::logic::http::framing::{BodyFault, BodyReader};
-use crate::ring::{Expect, Outgoing, SMALL_BYTES, Size, Stream, Timer};
+use crate::logic::http::{BodyFault, BodyReader, Decoded};
+use crate::ring::{Expect, Outgoing, Ring, SMALL_BYTES, Size, Stream, Timer};
 
 use super::connection::Inbound;
 
@@ -41,6 +42,8 @@ pub struct Sink<'a> {
     pub frame: Frame,
     /// The longest wait for the receiver to take some.
     pub patience: Duration,
+    /// Counts what is sent, framing included.
+    pub sent: &'a Cell<u64>,
 }
 
 /// Why a body did not cross.
@@ -65,39 +68,56 @@ impl Source<'_> {
     /// The content is malformed, or more than allowed.
     pub fn piece(&mut self, frame: Frame, mut head: Vec<u8>) -> Result<(Outgoing, bool), RelayFault> {
         let arrived = self.inbound.bytes();
-        let decoded = self.reader.decode(arrived).map_err(RelayFault::SourceMalformed)?;
-        let (content, complete) = (decoded.content, decoded.complete);
+        let arrived_bytes = arrived.len();
+        let Decoded { consumed, content, complete } = self.reader.decode(arrived).map_err(RelayFault::SourceMalformed)?;
         self.allowance = self.allowance.checked_sub(content.len() as u64).ok_or(RelayFault::TooLong)?;
 
-        let trailers = if complete && frame == Frame::Chunked { self.reader.take_trailers() } else { None };
         let is_chunk = frame == Frame::Chunked && !content.is_empty();
         if is_chunk {
             encode::chunk_prefix(&mut head, content.len());
         }
-        let in_place = content.len() >= COPY_BELOW && decoded.consumed == arrived.len() && trailers.is_none();
+        let trailers = self.reader.trailers();
+        let in_place = content.len() >= COPY_BELOW && consumed == arrived_bytes && (trailers.is_empty() || !complete);
         if in_place && let Some(mut buf) = self.inbound.take_buf() {
             buf.keep(content);
             let tail = match (frame, complete) {
                 (Frame::Plain, _) => b"".as_slice(),
-                (Frame::Chunked, false) => encode::CHUNK_END,
-                (Frame::Chunked, true) => encode::CHUNK_END_AND_LAST_CHUNK,
+                (Frame::Chunked, false) => encode::CHUNK_SUFFIX,
+                (Frame::Chunked, true) => encode::CHUNK_SUFFIX_AND_LAST_CHUNK,
             };
             return Ok((Outgoing::new(head, Some(buf), tail), complete));
         }
         head.extend_from_slice(&self.inbound.bytes()[content]);
-        self.inbound.consume(decoded.consumed);
+        self.inbound.consume(consumed);
         if is_chunk {
-            head.extend_from_slice(encode::CHUNK_END);
+            head.extend_from_slice(encode::CHUNK_SUFFIX);
         }
         if complete && frame == Frame::Chunked {
-            encode::last_chunk(&mut head, trailers.as_deref());
+            encode::last_chunk(&mut head, trailers);
         }
         Ok((Outgoing::new(head, None, b""), complete))
     }
 
-    /// Begins to receive more, in buffers that suit what is still to come.
-    pub fn arm(&mut self) {
-        self.inbound.arm(self.stream, self.size(), Expect::Now);
+    /// Begins to receive what comes next: more of the body, in buffers that suit it, or whatever follows it.
+    pub fn arm(&mut self, complete: bool) {
+        match complete {
+            true => self.inbound.arm(self.stream, Size::Small, Expect::Later),
+            false => self.inbound.arm(self.stream, self.size(), Expect::Now),
+        }
+    }
+
+    /// Waits for more bytes. `false` when the source has closed and the body is complete with that.
+    async fn wait(&mut self, timer: &mut Timer, deadline: Deadline, ring: &Ring) -> Result<bool, RelayFault> {
+        let bound = deadline.bound(ring.now(), self.patience);
+        let size = self.size();
+        let filling = poll_fn(|cx| self.inbound.poll_fill(self.stream, size, cx));
+        match timer.within(bound.at, filling).await {
+            Ok(Ok(true)) => Ok(true),
+            Ok(Ok(false)) => self.reader.end_of_stream().map(|()| false).map_err(|_| RelayFault::SourceClosed),
+            Ok(Err(_)) => Err(RelayFault::SourceClosed),
+            Err(_) if bound.is_final => Err(RelayFault::Deadline),
+            Err(_) => Err(RelayFault::SourceStalled),
+        }
     }
 
     fn size(&self) -> Size {
@@ -108,29 +128,28 @@ impl Source<'_> {
     }
 }
 
-/// Sends `outgoing` whole, and returns its head's allocation, empty.
+/// Sends what is left of `outgoing`. After an error it may be gone.
 ///
 /// # Errors
 /// The receiver is gone, takes nothing for longer than `patience`, or the deadline has passed.
 pub async fn send_whole(
     stream: &Stream,
-    mut outgoing: Outgoing,
+    outgoing: &mut Outgoing,
     timer: &mut Timer,
     patience: Duration,
     deadline: Deadline,
-    now: impl Fn() -> std::time::Instant,
-) -> Result<Vec<u8>, RelayFault> {
+    ring: &Ring,
+) -> Result<(), RelayFault> {
     while outgoing.remaining() > 0 {
-        let bound = deadline.bound(now(), patience);
-        let Ok((sent, rest)) = timer.within(bound.at, stream.send(outgoing)).await else {
+        let bound = deadline.bound(ring.now(), patience);
+        let sending = stream.send(std::mem::take(outgoing));
+        let Ok((sent, rest)) = timer.within(bound.at, sending).await else {
             return Err(if bound.is_final { RelayFault::Deadline } else { RelayFault::SinkStalled });
         };
+        *outgoing = rest;
         sent.map_err(|_| RelayFault::SinkClosed)?;
-        outgoing = rest;
     }
-    let mut head = outgoing.head;
-    head.clear();
-    Ok(head)
+    Ok(())
 }
 
 /// Sends `head` and the body behind it. Returns the allocation of `head`, empty, once the body has gone out whole.
@@ -138,36 +157,36 @@ pub async fn send_whole(
 /// # Errors
 /// See [`RelayFault`]. What was sent until then may end anywhere.
 pub async fn relay(
-    mut source: Source<'_>,
+    source: &mut Source<'_>,
     sink: Sink<'_>,
     mut head: Vec<u8>,
     timer: &mut Timer,
     deadline: Deadline,
-    now: impl Fn() -> std::time::Instant,
-    count: impl Fn(usize),
+    ring: &Ring,
 ) -> Result<Vec<u8>, RelayFault> {
     loop {
-        let (outgoing, complete) = source.piece(sink.frame, head)?;
-        if !complete {
-            source.arm();
-        }
-        count(outgoing.remaining());
-        head = send_whole(sink.stream, outgoing, timer, sink.patience, deadline, &now).await?;
+        let (mut outgoing, complete) = source.piece(sink.frame, head)?;
+        source.arm(complete);
+        let bytes = outgoing.remaining() as u64;
+        send_whole(sink.stream, &mut outgoing, timer, sink.patience, deadline, ring).await?;
+        sink.sent.set(sink.sent.get() + bytes);
+        head = outgoing.head;
+        head.clear();
         if complete {
             return Ok(head);
         }
-        let bound = deadline.bound(now(), source.patience);
-        let size = source.size();
-        let filling = poll_fn(|cx| source.inbound.poll_fill(source.stream, size, cx));
-        match timer.within(bound.at, filling).await {
-            Ok(Ok(true)) => {}
-            Ok(Ok(false)) => {
-                // For some framings the end of the connection is the end of the body.
-                source.reader.end_of_stream().map_err(|_| RelayFault::SourceClosed)?;
-            }
-            Ok(Err(_)) => return Err(RelayFault::SourceClosed),
-            Err(_) if bound.is_final => return Err(RelayFault::Deadline),
-            Err(_) => return Err(RelayFault::SourceStalled),
+        if !source.wait(timer, deadline, ring).await? {
+            break;
         }
     }
+    // The end of the source's connection was the end of the body.
+    if sink.frame == Frame::Chunked {
+        encode::last_chunk(&mut head, b"");
+        let bytes = head.len() as u64;
+        let mut outgoing = Outgoing::new(head, None, b"");
+        send_whole(sink.stream, &mut outgoing, timer, sink.patience, deadline, ring).await?;
+        sink.sent.set(sink.sent.get() + bytes);
+        head = outgoing.head;
+    }
+    Ok(head)
 }

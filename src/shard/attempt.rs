@@ -1,0 +1,382 @@
+//! One attempt over HTTP/1.1: the request goes out, the response comes back, and both may be under way at once.
+//!
+//! Two futures share the task. The *client's side* passes the rest of the request's content on and then watches for the client to go away; the
+//! *upstream's side* reads the response's head and then relays its content. A backend may answer before it has read everything, so neither waits
+//! for the other.
+
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::task::Poll;
+use std::time::Duration;
+
+use super::connection::{Connection, Inbound};
+use super::counters::add;
+use super::dial::Lease;
+use super::prepare::Forward;
+use super::record::Record;
+use super::relay::{RelayFault, Sink, Source, relay, send_whole};
+use super::respond::{self, Answered, Response, ResponseContext};
+use super::serve_h1::{After, Session};
+use super::{Shard, upgrade};
+use crate::config::plan::UpstreamPlan;
+use crate::deadline::Deadline;
+use crate::logic::exchange::{AttemptFault, AttemptFaultKind, Event, Exchange, Step};
+use crate::logic::http::{HeadScan, ProblemKind, Version, encode};
+use crate::ring::{Expect, Outgoing, Size, Stream, Timer};
+
+/// How long the content of a request with `Expect: 100-continue` waits for the upstream's word (RFC 9110 section 10.1.1 wants a bound).
+const CONTINUE_PATIENCE: Duration = Duration::from_secs(1);
+/// Interim responses (1xx) of one request; an upstream that sends more has gone astray.
+const MAX_INTERIM: u32 = 16;
+
+/// What one attempt works on.
+pub struct Attempt<'a> {
+    pub session: &'a mut Session,
+    pub forward: &'a mut Forward,
+    pub record: &'a mut Record,
+    pub exchange: &'a mut Exchange,
+}
+
+/// Why the client's side ended.
+enum ClientFault {
+    Gone,
+    /// Content that is malformed, too long, too slow, or that the upstream does not take.
+    Upload(RelayFault),
+}
+
+/// How far things are, as both sides see it.
+struct Progress {
+    /// The request has gone out whole.
+    uploaded: Cell<bool>,
+    /// The content may be sent: the upstream has asked for it, or was never asked whether it wants it.
+    may_upload: Cell<bool>,
+    /// Some bytes of a response came.
+    answered: Cell<bool>,
+}
+
+impl Attempt<'_> {
+    /// Runs the attempt on the connection of `lease`, and says how the exchange goes on and what becomes of the client's connection.
+    pub async fn run(self, mut lease: Lease) -> (Step, After) {
+        let Attempt { session, forward, record, exchange } = self;
+        let shard = session.shard().clone();
+        let ring = &*shard.ring;
+        let plan = &shard.plan.upstreams[forward.upstream.index()];
+        let (timeouts, deadline) = (session.listener().timeouts, forward.deadline);
+        let context = ResponseContext::new(session, forward);
+        let Session { connection: Connection { stream: client, inbound }, timer, .. } = session;
+        let Connection { stream: upstream, inbound: from_upstream } = lease.connection();
+
+        // What can go out at once does: the head, and the content that came with it.
+        let mut source = Source {
+            stream: client,
+            inbound,
+            reader: &mut forward.reader,
+            patience: timeouts.body,
+            allowance: forward.max_body,
+        };
+        let (mut outgoing, complete) = match forward.first.take() {
+            Some(first) => first,
+            None if forward.expects_continue => (Outgoing::new(std::mem::take(&mut forward.head), None, b""), false),
+            None => match source.piece(forward.frame, std::mem::take(&mut forward.head)) {
+                Ok(first) => first,
+                Err(fault) => return (exchange.handle(Event::Failed(unsent(content_fault(fault)))), After::Linger),
+            },
+        };
+        source.arm(complete);
+        from_upstream.arm(upstream, Size::Small, Expect::Later);
+        let sent = send_whole(upstream, &mut outgoing, timer, plan.timeouts.idle, deadline, ring).await;
+        let progress = Progress {
+            uploaded: Cell::new(complete && sent.is_ok()),
+            may_upload: Cell::new(!forward.expects_continue),
+            answered: Cell::new(false),
+        };
+        record.uploaded.set(record.uploaded.get() + outgoing.sent() as u64);
+
+        let uploaded = &record.uploaded;
+        let mut client_side = pin!(async {
+            if !complete && sent.is_ok() {
+                let sink = Sink { stream: upstream, frame: forward.frame, patience: plan.timeouts.idle, sent: uploaded };
+                upload(&shard, &mut source, sink, &progress, deadline).await.map_err(ClientFault::Upload)?;
+            }
+            poll_fn(|cx| source.inbound.poll_gone(cx)).await;
+            Err::<std::convert::Infallible, _>(ClientFault::Gone)
+        });
+        let reading = ReadHead { shard: &shard, context: &context, plan, client, upstream, progress: &progress, deadline, id: record.id.as_str() };
+        let response = match &sent {
+            // A backend that has closed may have said why before.
+            Ok(()) | Err(RelayFault::SinkClosed) => {
+                let mut head = pin!(reading.run(from_upstream, timer, &record.sent));
+                select(head.as_mut(), client_side.as_mut()).await
+            }
+            Err(RelayFault::Deadline) => Ok(Err(AttemptFaultKind::Deadline)),
+            Err(_) => Ok(Err(AttemptFaultKind::FirstByteTimeout)),
+        };
+        let mut response = match response {
+            Ok(Ok(response)) => response,
+            Ok(Err(kind)) => {
+                let replayable = complete || !progress.may_upload.get();
+                let fault = AttemptFault { kind, replayable, sent: true, answered: progress.answered.get() };
+                outgoing.rewind();
+                forward.first = Some((outgoing, complete));
+                return (exchange.handle(Event::Failed(fault)), After::Linger);
+            }
+            Err(fault) => {
+                let kind = match fault {
+                    ClientFault::Gone => AttemptFaultKind::ClientGone,
+                    ClientFault::Upload(fault) => content_fault(fault),
+                };
+                let fault = AttemptFault { kind, replayable: false, sent: true, answered: false };
+                return (exchange.handle(Event::Failed(fault)), After::Linger);
+            }
+        };
+        shard.give_back(outgoing.head);
+        record.status = Some(response.status);
+        count_response(&shard, forward, response.status);
+        match exchange.handle(Event::Responded) {
+            Step::Relay => {}
+            other => return (other, After::Linger),
+        }
+
+        if response.switches {
+            drop(client_side);
+            let tunnel = Tunnel { shard: &shard, deadline, patience: timeouts.write, idle: plan.timeouts.idle };
+            let sides = ((client, source.inbound), (upstream, from_upstream));
+            let step = exchange.handle(tunnel.run(response.head, sides, timer, record).await);
+            return (step, After::Close);
+        }
+        let before = record.sent.get();
+        let relayed = {
+            let mut source = Source {
+                stream: upstream,
+                inbound: from_upstream,
+                reader: &mut response.reader,
+                patience: plan.timeouts.idle,
+                allowance: u64::MAX,
+            };
+            let sink = Sink { stream: client, frame: response.frame, patience: timeouts.write, sent: &record.sent };
+            let mut download = pin!(relay(&mut source, sink, response.head, timer, deadline, ring));
+            select(download.as_mut(), client_side.as_mut()).await
+        };
+        let uploaded = progress.uploaded.get();
+        match relayed {
+            Ok(Ok(head)) => shard.give_back(head),
+            // Nothing of it went downstream: the client can still be told.
+            Ok(Err(RelayFault::SourceMalformed(_))) if record.sent.get() == before => {
+                record.status = None;
+                let kind = AttemptFaultKind::Malformed;
+                let fault = AttemptFault { kind, replayable: false, sent: true, answered: true };
+                return (exchange.handle(Event::Failed(fault)), After::Linger);
+            }
+            Ok(Err(_)) | Err(_) => {
+                record.is_cut = true;
+                if response.ends_with_connection {
+                    // An orderly end would make it look complete.
+                    client.reset_on_close();
+                }
+                return (exchange.handle(Event::Broken), After::Close);
+            }
+        }
+        if response.upstream_persists && uploaded {
+            lease.keep();
+        }
+        let after = match (response.client_persists, uploaded) {
+            (true, true) => After::Keep,
+            (false, true) => After::Close,
+            (_, false) => After::Linger,
+        };
+        (exchange.handle(Event::Relayed), after)
+    }
+}
+
+/// Passes the rest of the request's content on, once it may go.
+async fn upload(
+    shard: &Shard,
+    source: &mut Source<'_>,
+    sink: Sink<'_>,
+    progress: &Progress,
+    deadline: Deadline,
+) -> Result<(), RelayFault> {
+    poll_fn(|_| if progress.may_upload.get() { Poll::Ready(()) } else { Poll::Pending }).await;
+    let mut timer = Timer::new(&shard.ring);
+    match relay(source, sink, shard.spare(), &mut timer, deadline, &shard.ring).await {
+        Ok(spare) => {
+            shard.give_back(spare);
+            progress.uploaded.set(true);
+            Ok(())
+        }
+        // The upstream takes no more: its response says why.
+        Err(RelayFault::SinkClosed) => Ok(()),
+        Err(fault) => Err(fault),
+    }
+}
+
+/// Reads up to the head of the final response.
+struct ReadHead<'a> {
+    shard: &'a Shard,
+    context: &'a ResponseContext,
+    plan: &'a UpstreamPlan,
+    client: &'a Stream,
+    upstream: &'a Stream,
+    progress: &'a Progress,
+    deadline: Deadline,
+    /// The request's id.
+    id: &'a str,
+}
+
+impl ReadHead<'_> {
+    async fn run(
+        &self,
+        inbound: &mut Inbound,
+        timer: &mut Timer,
+        sent: &Cell<u64>,
+    ) -> Result<Response, AttemptFaultKind> {
+        let mut interims = 0;
+        let mut scan = HeadScan::default();
+        let limits = respond::limits(self.plan);
+        loop {
+            self.fill(inbound, timer, sent).await?;
+            self.progress.answered.set(true);
+            while scan.complete(inbound.bytes(), &limits) {
+                scan = HeadScan::default();
+                let uploaded = self.progress.uploaded.get();
+                match respond::read(self.shard, self.context, uploaded, inbound, &limits, self.id) {
+                    Ok(Some(Answered::Final(response))) => return Ok(response),
+                    Ok(Some(Answered::Interim { status, head })) => {
+                        interims += 1;
+                        if interims > MAX_INTERIM {
+                            return Err(AttemptFaultKind::Malformed);
+                        }
+                        self.interim(status, head, timer, sent).await?;
+                    }
+                    Ok(None) => break,
+                    Err(fault) => {
+                        tracing::warn!(upstream = self.plan.name, %fault, "malformed response");
+                        return Err(AttemptFaultKind::Malformed);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits for bytes of the response. The limit of the first byte runs once the request is out.
+    async fn fill(&self, inbound: &mut Inbound, timer: &mut Timer, sent: &Cell<u64>) -> Result<(), AttemptFaultKind> {
+        loop {
+            let waits_for_word = !self.progress.may_upload.get();
+            let limit = match waits_for_word {
+                true => CONTINUE_PATIENCE.min(self.plan.timeouts.first_byte),
+                false => self.plan.timeouts.first_byte,
+            };
+            let bound = self.deadline.bound(self.shard.now(), limit);
+            let filling = poll_fn(|cx| inbound.poll_fill(self.upstream, Size::Small, cx));
+            match timer.within(bound.at, filling).await {
+                Ok(Ok(true)) => return Ok(()),
+                Ok(Ok(false) | Err(_)) => return Err(AttemptFaultKind::Closed),
+                Err(_) if bound.is_final => return Err(AttemptFaultKind::Deadline),
+                Err(_) if waits_for_word => {
+                    // The upstream does not know the expectation, and the client may wait for an answer to it.
+                    let mut head = self.shard.spare();
+                    head.extend_from_slice(encode::CONTINUE);
+                    self.interim(100, head, timer, sent).await?;
+                }
+                Err(_) if !self.progress.uploaded.get() => {}
+                Err(_) => return Err(AttemptFaultKind::FirstByteTimeout),
+            }
+        }
+    }
+
+    /// Passes an interim response on to a client that understands it.
+    async fn interim(
+        &self,
+        status: u16,
+        head: Vec<u8>,
+        timer: &mut Timer,
+        sent: &Cell<u64>,
+    ) -> Result<(), AttemptFaultKind> {
+        if status == 100 {
+            self.progress.may_upload.set(true);
+        }
+        if self.context.version == Version::Http11 {
+            let patience = self.context.write_patience;
+            let mut outgoing = Outgoing::new(head, None, b"");
+            let result = send_whole(self.client, &mut outgoing, timer, patience, self.deadline, &self.shard.ring).await;
+            result.map_err(|fault| match fault {
+                RelayFault::Deadline => AttemptFaultKind::Deadline,
+                _ => AttemptFaultKind::ClientGone,
+            })?;
+            sent.set(sent.get() + outgoing.sent() as u64);
+            self.shard.give_back(outgoing.head);
+        }
+        Ok(())
+    }
+}
+
+/// What follows a 101.
+struct Tunnel<'a> {
+    shard: &'a Shard,
+    deadline: Deadline,
+    patience: Duration,
+    idle: Duration,
+}
+
+impl Tunnel<'_> {
+    async fn run(
+        &self,
+        head: Vec<u8>,
+        (client, upstream): ((&Stream, &mut Inbound), (&Stream, &mut Inbound)),
+        timer: &mut Timer,
+        record: &mut Record,
+    ) -> Event {
+        let mut outgoing = Outgoing::new(head, None, b"");
+        let ring = &self.shard.ring;
+        if send_whole(client.0, &mut outgoing, timer, self.patience, self.deadline, ring).await.is_err() {
+            return Event::Broken;
+        }
+        let (to_client, to_upstream) = upgrade::tunnel(self.shard, client, upstream, timer, self.idle).await;
+        record.sent.set(record.sent.get() + outgoing.sent() as u64 + to_client);
+        record.uploaded.set(record.uploaded.get() + to_upstream);
+        Event::Relayed
+    }
+}
+
+/// The first future's output, unless the client's side ends before.
+async fn select<T>(
+    mut main: Pin<&mut impl Future<Output = T>>,
+    mut client_side: Pin<&mut impl Future<Output = Result<std::convert::Infallible, ClientFault>>>,
+) -> Result<T, ClientFault> {
+    poll_fn(|cx| {
+        if let Poll::Ready(output) = main.as_mut().poll(cx) {
+            return Poll::Ready(Ok(output));
+        }
+        client_side.as_mut().poll(cx).map(|ended| Err(ended.unwrap_err()))
+    })
+    .await
+}
+
+fn unsent(kind: AttemptFaultKind) -> AttemptFault {
+    AttemptFault { kind, replayable: false, sent: false, answered: false }
+}
+
+/// What a fault of the upload means for the attempt.
+fn content_fault(fault: RelayFault) -> AttemptFaultKind {
+    match fault {
+        RelayFault::SourceClosed => AttemptFaultKind::ClientGone,
+        RelayFault::SourceMalformed(fault) => AttemptFaultKind::Content(ProblemKind::Body(fault)),
+        RelayFault::SourceStalled => AttemptFaultKind::Content(ProblemKind::RequestTimeout),
+        RelayFault::TooLong => AttemptFaultKind::Content(ProblemKind::ContentTooLarge),
+        RelayFault::SinkClosed => AttemptFaultKind::Closed,
+        RelayFault::SinkStalled => AttemptFaultKind::FirstByteTimeout,
+        RelayFault::Deadline => AttemptFaultKind::Deadline,
+    }
+}
+
+fn count_response(shard: &Shard, forward: &Forward, status: u16) {
+    let counters = &shard.counters.upstreams[forward.upstream.index()];
+    let class = match status {
+        ..300 => &counters.responses_2xx,
+        300..400 => &counters.responses_3xx,
+        400..500 => &counters.responses_4xx,
+        500.. => &counters.responses_5xx,
+    };
+    add(class, 1);
+}

@@ -1,0 +1,318 @@
+//! From the bytes of a request's head to what is done about it, in one synchronous step: nothing of the head is borrowed afterwards.
+
+use super::Shard;
+use super::admin::Answer;
+use super::connection::Connection;
+use super::record::{Id, Record};
+use super::relay::Frame;
+use super::serve_h1::Session;
+use crate::config::plan::{FieldEdits, ListenerPlan, ProxyPlan, RouteAction, RoutePlan, UpstreamHost};
+use crate::deadline::Deadline;
+use crate::ids::{RouteId, UpstreamId};
+use crate::logic::exchange::RequestFacts;
+use crate::logic::http::encode::{self, Persistence, RequestEncoding, RequestIdField};
+use crate::logic::http::forwarded::Forwarding;
+use crate::logic::http::problem::{self, Problem, ProblemKind};
+use crate::logic::http::reply::{self, Reply, ReplyContext};
+use crate::logic::http::{BodyFraming, BodyReader, HeadLimits, Method, Parsed, RequestHead, TargetForm, Version};
+use crate::logic::http::{parse_request, request_id, target};
+use crate::logic::route::{self, Captures, Found};
+use crate::ring::Outgoing;
+
+/// The field that carries a request's id, both ways.
+pub const REQUEST_ID_FIELD: &str = "X-Request-Id";
+
+/// What is done about a request.
+pub enum Prepared {
+    /// The head cannot be believed, or was too slow: an answer, and the connection's end.
+    Refuse(ProblemKind),
+    /// An answer of our own; then the rest of the request is to be read.
+    Reply { bytes: Vec<u8>, reader: BodyReader, keep: bool },
+    Admin(AdminRequest),
+    Forward(Forward),
+}
+
+/// A request to the admin listener.
+pub struct AdminRequest {
+    pub path: String,
+    pub version: Version,
+    pub head_only: bool,
+    pub keep: bool,
+    pub reader: BodyReader,
+}
+
+/// A request on its way to an upstream.
+pub struct Forward {
+    pub upstream: UpstreamId,
+    pub route: RouteId,
+    pub facts: RequestFacts,
+    /// The head as it goes out.
+    pub head: Vec<u8>,
+    /// Head and content of an attempt that may have to go out again.
+    pub first: Option<(Outgoing, bool)>,
+    pub reader: BodyReader,
+    pub frame: Frame,
+    /// Bytes of content that are taken.
+    pub max_body: u64,
+    /// The `Host` that goes out is the endpoint's.
+    pub host_of_endpoint: bool,
+    pub head_only: bool,
+    pub version: Version,
+    /// The client wants to keep the connection.
+    pub keep: bool,
+    pub expects_continue: bool,
+    pub upgrade: bool,
+    pub deadline: Deadline,
+}
+
+pub fn head_limits(listener: &ListenerPlan) -> HeadLimits {
+    let limits = &listener.limits;
+    HeadLimits { bytes: limits.max_head, fields: limits.max_fields, target: limits.max_target }
+}
+
+/// Parses and decides. `None` when the head is not all here. What belongs to the head is consumed.
+pub fn prepare(session: &mut Session, record: &mut Record) -> Option<Prepared> {
+    let shard = session.shard().clone();
+    let context = Context {
+        shard: &shard,
+        listener: &shard.plan.listeners[session.listener_id().index()],
+        listener_id: session.listener_id(),
+        client: session.client,
+        trusted: session.trusted,
+        is_last: session.is_last(),
+    };
+    let Connection { inbound, .. } = &mut session.connection;
+    let mut slots = shard.slots.borrow_mut();
+    let (prepared, consumed) = match parse_request(inbound.bytes(), &mut slots, &head_limits(context.listener)) {
+        Ok(Parsed::Partial) => return None,
+        Ok(Parsed::Complete(head)) => (context.decide(&head, record), head.len),
+        Err(fault) => (Prepared::Refuse(ProblemKind::Request(fault)), 0),
+    };
+    record.received = consumed as u64;
+    inbound.consume(consumed);
+    Some(prepared)
+}
+
+struct Context<'a> {
+    shard: &'a Shard,
+    listener: &'a ListenerPlan,
+    listener_id: crate::ids::ListenerId,
+    client: crate::logic::http::forwarded::ClientText,
+    trusted: bool,
+    /// No further request is taken on this connection.
+    is_last: bool,
+}
+
+impl Context<'_> {
+    fn decide(&self, head: &RequestHead<'_>, record: &mut Record) -> Prepared {
+        if self.trusted
+            && let Some(given) = head.fields.first(REQUEST_ID_FIELD).and_then(request_id::acceptable)
+        {
+            record.id = Id::given(given);
+        }
+        record.open(self.shard, &self.listener.name, self.client.as_str(), head);
+        if self.listener.admin {
+            return Prepared::Admin(AdminRequest {
+                path: head.path.to_owned(),
+                version: head.version,
+                head_only: head.method.is_head(),
+                keep: head.persistent && !self.is_last,
+                reader: BodyReader::new(head.framing),
+            });
+        }
+        let mut scratch = self.shard.path_scratch.borrow_mut();
+        let path = match head.form {
+            TargetForm::Asterisk => return self.reply_to_asterisk(head, record),
+            TargetForm::Origin | TargetForm::Absolute => match target::normalize(head.path, &mut scratch) {
+                Ok(path) => path,
+                Err(fault) => return Prepared::Refuse(ProblemKind::Target(fault)),
+            },
+        };
+        let mut captures = Captures::default();
+        let host = if head.host.is_empty() { head.host_name } else { head.host };
+        match self.shard.routes.find(self.listener_id, host, path, head.method.as_str(), &mut captures) {
+            Found::NotFound => self.problem(head, record, ProblemKind::RouteNotFound, None),
+            Found::MethodNotAllowed(allow) => {
+                self.problem(head, record, ProblemKind::MethodNotAllowed, Some(allow.as_str()))
+            }
+            Found::Route(id) => {
+                let route = &self.shard.plan.routes[id.index()];
+                match &route.action {
+                    RouteAction::Respond(plan) => {
+                        let reply = Reply {
+                            status: plan.status,
+                            content_type: plan.content_type.as_deref(),
+                            content: plan.body.expose().as_bytes(),
+                            edits: &route.response_fields,
+                        };
+                        self.reply(head, record, &reply)
+                    }
+                    RouteAction::Proxy(plan) => self.forward(head, record, (id, route, plan), path, &captures),
+                }
+            }
+        }
+    }
+
+    fn forward(
+        &self,
+        head: &RequestHead<'_>,
+        record: &Record,
+        (id, route, plan): (RouteId, &RoutePlan, &ProxyPlan),
+        path: &str,
+        captures: &Captures,
+    ) -> Prepared {
+        let max_body = route.max_body.unwrap_or(self.listener.limits.max_body);
+        if matches!(head.framing, BodyFraming::Length(length) if length > max_body) {
+            return Prepared::Refuse(ProblemKind::ContentTooLarge);
+        }
+        let mut rewritten = self.shard.spare();
+        let path = match &plan.rewrite {
+            None => path,
+            Some(parts) => {
+                route::rewrite(parts, path, captures, &mut rewritten);
+                str::from_utf8(&rewritten).expect("made of parts of strings")
+            }
+        };
+        let host = match &plan.host {
+            UpstreamHost::Client if !head.host.is_empty() => head.host,
+            UpstreamHost::Client | UpstreamHost::Endpoint => {
+                &self.shard.plan.upstreams[plan.upstream.index()].endpoints[0].authority
+            }
+            UpstreamHost::Given(host) => host,
+        };
+        let mut out = self.shard.spare();
+        let encoding = RequestEncoding {
+            path,
+            query: head.query,
+            host,
+            framing: head.framing,
+            forwarding: Forwarding {
+                client: &self.client,
+                proto: "http",
+                host: head.host,
+                trusted: self.trusted,
+                x_forwarded: self.listener.forwarded.x_forwarded,
+                forwarded: self.listener.forwarded.forwarded,
+            },
+            request_id: Some(RequestIdField { name: REQUEST_ID_FIELD, value: record.id.as_str() }),
+            edits: &route.request_fields,
+            expect_continue: head.expect_continue,
+            upgrade: head.upgrade.is_some(),
+            close: false,
+        };
+        encode::request(&mut out, head, &encoding);
+        self.shard.give_back(rewritten);
+        Prepared::Forward(Forward {
+            upstream: plan.upstream,
+            route: id,
+            facts: RequestFacts { idempotent: head.method.is_idempotent() },
+            head: out,
+            first: None,
+            reader: BodyReader::new(head.framing),
+            frame: if head.framing == BodyFraming::Chunked { Frame::Chunked } else { Frame::Plain },
+            max_body,
+            host_of_endpoint: plan.host == UpstreamHost::Endpoint,
+            head_only: head.method.is_head(),
+            version: head.version,
+            keep: head.persistent && !self.is_last,
+            expects_continue: head.expect_continue,
+            upgrade: head.upgrade.is_some(),
+            deadline: Deadline::after(record.started, route.timeout),
+        })
+    }
+
+    /// `OPTIONS *` asks about the gateway itself (RFC 9110 section 9.3.7).
+    fn reply_to_asterisk(&self, head: &RequestHead<'_>, record: &mut Record) -> Prepared {
+        self.reply(head, record, &Reply { status: 200, content_type: None, content: b"", edits: &NO_EDITS })
+    }
+
+    fn reply(&self, head: &RequestHead<'_>, record: &mut Record, reply: &Reply<'_>) -> Prepared {
+        let keep = self.keeps(head);
+        let mut bytes = self.shard.spare();
+        record.status = Some(reply.status);
+        let date = self.shard.date.borrow();
+        reply::reply(&mut bytes, reply, &reply_context(record, head.method.is_head(), head.version, keep, date.as_str()));
+        Prepared::Reply { bytes, reader: BodyReader::new(head.framing), keep }
+    }
+
+    fn problem(
+        &self,
+        head: &RequestHead<'_>,
+        record: &mut Record,
+        kind: ProblemKind,
+        allow: Option<&str>,
+    ) -> Prepared {
+        let keep = self.keeps(head);
+        let problem = Problem { kind, allow, retry_after: None };
+        let bytes = encode_problem(self.shard, record, &problem, (head.method.is_head(), head.version, keep));
+        Prepared::Reply { bytes, reader: BodyReader::new(head.framing), keep }
+    }
+
+    /// Whether the connection stays after an answer of our own. Content that waits for our word is never asked for.
+    fn keeps(&self, head: &RequestHead<'_>) -> bool {
+        head.persistent && !self.is_last && !head.expect_continue
+    }
+}
+
+static NO_EDITS: FieldEdits = FieldEdits { remove: Vec::new(), set: Vec::new(), add: Vec::new() };
+
+fn reply_context<'a>(
+    record: &'a Record,
+    head_only: bool,
+    version: Version,
+    keep: bool,
+    date: &'a str,
+) -> ReplyContext<'a> {
+    ReplyContext {
+        request_id: Some(RequestIdField { name: REQUEST_ID_FIELD, value: record.id.as_str() }),
+        head_only,
+        persistence: Persistence::of(version, keep),
+        date,
+    }
+}
+
+/// A problem as a whole response; counts and records it.
+pub fn encode_problem(
+    shard: &Shard,
+    record: &mut Record,
+    problem: &Problem<'_>,
+    (head_only, version, keep): (bool, Version, bool),
+) -> Vec<u8> {
+    shard.counters.problem(problem.kind);
+    (record.status, record.problem) = (Some(problem.kind.status()), Some(problem.kind));
+    let mut bytes = shard.spare();
+    let date = shard.date.borrow();
+    problem::reply(&mut bytes, problem, &reply_context(record, head_only, version, keep, date.as_str()));
+    bytes
+}
+
+/// What an admin request gets as a whole response: the answer, or a problem where there is none.
+pub fn encode_answer(shard: &Shard, record: &mut Record, request: &AdminRequest, answer: Option<Answer>) -> Vec<u8> {
+    let Some(answer) = answer else {
+        let facts = (request.head_only, request.version, request.keep);
+        return encode_problem(shard, record, &ProblemKind::RouteNotFound.into(), facts);
+    };
+    record.status = Some(answer.status);
+    let reply = Reply {
+        status: answer.status,
+        content_type: Some(answer.content_type),
+        content: answer.body.as_bytes(),
+        edits: &NO_EDITS,
+    };
+    let mut bytes = shard.spare();
+    let date = shard.date.borrow();
+    let context = reply_context(record, request.head_only, request.version, request.keep, date.as_str());
+    reply::reply(&mut bytes, &reply, &context);
+    bytes
+}
+
+/// Replaces the `Host` of an encoded request, which stands in its second line.
+pub fn set_host(head: &mut Vec<u8>, host: &str) {
+    const NAME: &[u8] = b"Host: ";
+    let Some(line) = memchr::memchr(b'\n', head) else { return };
+    let start = line + 1 + NAME.len();
+    let Some(len) = head.get(start..).and_then(|rest| memchr::memchr(b'\r', rest)) else { return };
+    if &head[start..start + len] != host.as_bytes() {
+        head.splice(start..start + len, host.bytes());
+    }
+}

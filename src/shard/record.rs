@@ -1,0 +1,135 @@
+//! What is remembered of one request, for the counters and the access log.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Instant;
+
+use super::access_log::Closing;
+use super::counters::{ListenerCounters, add};
+use super::{Shard, clock};
+use crate::ids::UpstreamId;
+use crate::logic::http::request_id::{self, RequestId};
+use crate::logic::http::{ProblemKind, RequestHead};
+
+use super::access_log::Opening;
+
+/// See the module.
+pub struct Record {
+    pub started: Instant,
+    pub status: Option<u16>,
+    /// Bytes of the request's head.
+    pub received: u64,
+    /// Bytes that went to the upstream.
+    pub uploaded: Cell<u64>,
+    /// Bytes that went to the client.
+    pub sent: Cell<u64>,
+    pub upstream: Option<UpstreamId>,
+    /// Which endpoint of the upstream, as the plan lists them.
+    pub endpoint: Option<u16>,
+    pub attempts: u32,
+    pub problem: Option<ProblemKind>,
+    /// The client went away, or the upstream left it with half a response.
+    pub is_cut: bool,
+    pub id: Id,
+    line: Option<Vec<u8>>,
+}
+
+/// The id of a request: one of ours, or one that a trusted peer gave.
+pub enum Id {
+    Ours(RequestId),
+    Given { bytes: [u8; request_id::INCOMING_BYTES_MAX], len: u8 },
+}
+
+impl Id {
+    pub fn given(text: &str) -> Self {
+        let mut bytes = [0; request_id::INCOMING_BYTES_MAX];
+        bytes[..text.len()].copy_from_slice(text.as_bytes());
+        Self::Given { bytes, len: text.len() as u8 }
+    }
+
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Ours(id) => id.as_str(),
+            Self::Given { bytes, len } => str::from_utf8(&bytes[..usize::from(*len)]).expect("copied from a str"),
+        }
+    }
+}
+
+impl Record {
+    pub fn new(shard: &Shard) -> Self {
+        Self {
+            started: shard.now(),
+            status: None,
+            received: 0,
+            uploaded: Cell::new(0),
+            sent: Cell::new(0),
+            upstream: None,
+            endpoint: None,
+            attempts: 0,
+            problem: None,
+            is_cut: false,
+            id: Id::Ours(shard.next_request_id()),
+            line: None,
+        }
+    }
+
+    /// Begins the line of the access log, while the head's bytes are there.
+    pub fn open(&mut self, shard: &Shard, listener: &str, client: &str, head: &RequestHead<'_>) {
+        let Some(log) = &shard.access_log else { return };
+        let mut line = shard.spare();
+        let opening = Opening {
+            at: clock::wall(),
+            client,
+            listener,
+            request_id: self.id.as_str(),
+            method: head.method.as_str(),
+            host: head.host,
+            path: head.target,
+            version: head.version.as_str(),
+        };
+        log.open(&mut line, &opening);
+        self.line = Some(line);
+    }
+
+    /// Counts the request and ends its line.
+    pub fn finish(&mut self, shard: &Rc<Shard>, counters: &ListenerCounters) {
+        let (received, sent) = (self.received + self.uploaded.get(), self.sent.get());
+        add(&counters.bytes_received, received);
+        add(&counters.bytes_sent, sent);
+        match self.status {
+            Some(..300) => add(&counters.responses_2xx, 1),
+            Some(300..400) => add(&counters.responses_3xx, 1),
+            Some(400..500) => add(&counters.responses_4xx, 1),
+            Some(500..) => add(&counters.responses_5xx, 1),
+            None => {}
+        }
+        if self.is_cut {
+            add(&counters.responses_cut, 1);
+        }
+        let (Some(log), Some(mut line)) = (&shard.access_log, self.line.take()) else { return };
+        let upstream = self.upstream.map(|id| &shard.plan.upstreams[id.index()]);
+        let endpoint = upstream.zip(self.endpoint).map(|(plan, index)| plan.endpoints[usize::from(index)].authority.as_str());
+        let closing = Closing {
+            status: self.status,
+            received,
+            sent,
+            duration: shard.now() - self.started,
+            upstream: upstream.map(|plan| plan.name.as_str()),
+            endpoint,
+            attempts: self.attempts,
+            flags: self.flags(),
+        };
+        add(&shard.counters.shard.dropped_log_lines, log.close(&mut line, &closing));
+        shard.give_back(line);
+    }
+
+    /// What went wrong, in Envoy's vocabulary of response flags.
+    fn flags(&self) -> &'static str {
+        match (self.problem, self.is_cut) {
+            (Some(problem), _) => problem.flags(),
+            (None, true) if self.status.is_some() => "UC",
+            (None, true) => "DC",
+            (None, false) => "-",
+        }
+    }
+}

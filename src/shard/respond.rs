@@ -1,0 +1,108 @@
+//! From the bytes of a response's head to the head that the client gets, in one synchronous step.
+
+use super::Shard;
+use super::connection::Inbound;
+use super::prepare::{Forward, REQUEST_ID_FIELD};
+use super::relay::Frame;
+use super::serve_h1::Session;
+use super::{Phase, record::Record};
+use crate::config::plan::UpstreamPlan;
+use crate::ids::RouteId;
+use crate::logic::http::encode::{self, Persistence, RequestIdField, ResponseEncoding};
+use crate::logic::http::response::{self, ResponseFault};
+use crate::logic::http::{BodyFraming, BodyReader, HeadLimits, Parsed, Version, parse_response};
+
+/// What must be known of the request to answer it.
+pub struct ResponseContext {
+    pub route: RouteId,
+    pub head_only: bool,
+    pub version: Version,
+    pub upgrade: bool,
+    /// The client's connection may stay.
+    pub keep: bool,
+    pub write_patience: std::time::Duration,
+}
+
+/// A final response whose head was read, and written anew for the client.
+pub struct Response {
+    pub status: u16,
+    pub head: Vec<u8>,
+    pub reader: BodyReader,
+    pub frame: Frame,
+    /// What follows is another protocol.
+    pub switches: bool,
+    pub upstream_persists: bool,
+    /// The head says that the client's connection stays.
+    pub client_persists: bool,
+    /// Only the end of the client's connection ends the response.
+    pub ends_with_connection: bool,
+}
+
+pub enum Answered {
+    Interim { status: u16, head: Vec<u8> },
+    Final(Response),
+}
+
+impl ResponseContext {
+    pub fn new(session: &Session, forward: &Forward) -> Self {
+        Self {
+            route: forward.route,
+            head_only: forward.head_only,
+            version: forward.version,
+            upgrade: forward.upgrade,
+            keep: forward.keep && session.shard().phase() == Phase::Serving,
+            write_patience: session.listener().timeouts.write,
+        }
+    }
+}
+
+pub fn limits(plan: &UpstreamPlan) -> HeadLimits {
+    HeadLimits { bytes: plan.limits.max_head, fields: plan.limits.max_fields, target: 0 }
+}
+
+/// Parses the head at the front of `inbound`, and consumes it. `None` when it is not all here.
+///
+/// # Errors
+/// It is no response that may be passed on.
+pub fn read(
+    shard: &Shard,
+    context: &ResponseContext,
+    uploaded: bool,
+    inbound: &mut Inbound,
+    limits: &HeadLimits,
+    id: &str,
+) -> Result<Option<Answered>, ResponseFault> {
+    let facts = response::ResponseContext { head_request: context.head_only, upgrade_sent: context.upgrade };
+    let mut slots = shard.slots.borrow_mut();
+    let Parsed::Complete(head) = parse_response(inbound.bytes(), &mut slots, limits, facts)? else { return Ok(None) };
+    let mut out = shard.spare();
+    let (status, len) = (head.status, head.len);
+    if head.is_interim() {
+        encode::interim(&mut out, &head);
+        inbound.consume(len);
+        return Ok(Some(Answered::Interim { status, head: out }));
+    }
+    let framing = head.framing.onward(context.version);
+    let ends_with_connection = framing == BodyFraming::UntilClose;
+    // A response that comes before its request has gone out whole is the last on its connection.
+    let client_persists = context.keep && uploaded && !ends_with_connection;
+    let encoding = ResponseEncoding {
+        framing,
+        persistence: Persistence::of(context.version, client_persists),
+        request_id: Some(RequestIdField { name: REQUEST_ID_FIELD, value: id }),
+        edits: &shard.plan.routes[context.route.index()].response_fields,
+    };
+    encode::response(&mut out, &head, &encoding);
+    let response = Response {
+        status,
+        head: out,
+        reader: BodyReader::new(head.framing),
+        frame: if framing == BodyFraming::Chunked { Frame::Chunked } else { Frame::Plain },
+        switches: head.is_switching(),
+        upstream_persists: head.persistent && head.framing != BodyFraming::UntilClose,
+        client_persists,
+        ends_with_connection,
+    };
+    inbound.consume(len);
+    Ok(Some(Answered::Final(response)))
+}

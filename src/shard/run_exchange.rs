@@ -1,0 +1,91 @@
+//! Carries out what an exchange decides: one `match`, step by step.
+
+use super::attempt::Attempt;
+use super::counters::add;
+use super::dial::Dialer;
+use super::prepare::{self, Forward};
+use super::relay::Frame;
+use super::record::Record;
+use super::serve_h1::{After, Session};
+use crate::deadline::Deadline;
+use crate::logic::exchange::{Event, Exchange, Step};
+use crate::logic::http::problem::ProblemKind;
+
+/// Brings one request to its upstream and the response back. The head of the request is consumed already.
+pub async fn run(session: &mut Session, mut forward: Forward, record: &mut Record) -> After {
+    let shard = session.shard().clone();
+    let counters = &shard.counters.upstreams[forward.upstream.index()];
+    record.upstream = Some(forward.upstream);
+    let (mut exchange, mut step) = Exchange::new(forward.facts);
+    let (mut lease, mut avoid, mut after) = (None, None, After::Close);
+    loop {
+        step = match step {
+            Step::Open { fresh } => {
+                let mut dialer = Dialer {
+                    shard: &shard,
+                    upstream: forward.upstream,
+                    client: &mut session.connection.inbound,
+                    timer: &mut session.timer,
+                    deadline: forward.deadline,
+                };
+                match dialer.lease(fresh, avoid).await {
+                    Ok(leased) => {
+                        let reused = leased.reused;
+                        avoid = Some(leased.target);
+                        lease = Some(leased);
+                        exchange.handle(Event::Connected { reused })
+                    }
+                    Err(fault) => exchange.handle(Event::NotConnected(fault)),
+                }
+            }
+            Step::Attempt => {
+                let mut lease = lease.take().expect("an attempt follows a connection");
+                record.attempts += 1;
+                record.endpoint = Some(shard.with(|state, _| state.upstream(forward.upstream).endpoint(lease.target)));
+                add(&counters.requests, 1);
+                let attempt = Attempt { session, forward: &mut forward, record, exchange: &mut exchange };
+                let (next, then) = attempt.run(lease).await;
+                after = then;
+                next
+            }
+            Step::Relay => unreachable!("an attempt relays what it got"),
+            Step::Reply(problem) => return reply(session, forward, problem, record).await,
+            Step::Finish => {
+                shard.counters.durations[forward.upstream.index()].record(shard.now() - record.started);
+                shard.give_back(forward.head);
+                return after;
+            }
+            Step::Abort => {
+                record.is_cut = true;
+                return After::Close;
+            }
+        };
+        if exchange.repeated() && matches!(step, Step::Open { .. }) {
+            add(&counters.repeats, 1);
+        }
+    }
+}
+
+/// Answers in the upstream's stead. The client's connection stays if the request was read whole.
+async fn reply(session: &mut Session, mut forward: Forward, kind: ProblemKind, record: &mut Record) -> After {
+    let shard = session.shard().clone();
+    let read_whole = {
+        let inbound = &mut session.connection.inbound;
+        match forward.reader.decode(inbound.bytes()) {
+            Ok(decoded) => {
+                inbound.consume(decoded.consumed);
+                decoded.complete
+            }
+            Err(_) => false,
+        }
+    };
+    let keep = forward.keep && read_whole && !session.is_last();
+    let bytes = prepare::encode_problem(&shard, record, &kind.into(), (forward.head_only, forward.version, keep));
+    let deadline = Deadline::after(shard.now(), session.listener().timeouts.write);
+    shard.give_back(forward.head);
+    match (session.send(bytes, deadline, record).await, keep) {
+        (true, true) => After::Keep,
+        (true, false) => After::Linger,
+        (false, _) => After::Close,
+    }
+}

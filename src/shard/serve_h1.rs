@@ -1,0 +1,251 @@
+//! A client's connection over HTTP/1.1: one request after the other, each served before the next is read.
+//!
+//! The task of a connection holds little: the socket, a timer, a few facts. What serving a request takes is borrowed for as long as it is served.
+
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use super::connection::Connection;
+use super::counters::add;
+use super::listen::Open;
+use super::prepare::{self, Prepared};
+use super::record::Record;
+use super::reuse::Slots;
+use super::run_exchange;
+use super::{Phase, Shard, admin, relay};
+use crate::config::plan::ListenerPlan;
+use crate::deadline::Deadline;
+use crate::logic::http::forwarded::ClientText;
+use crate::logic::http::{BodyFraming, BodyReader, HeadScan, ProblemKind, Version};
+use crate::ring::{Outgoing, Size, Stream, Timer};
+
+/// Content of a request that nobody wants is read up to here, so that its connection can be kept.
+const DISCARD_BYTES: u64 = 64 * 1024;
+/// How long a connection that is closed after an error still reads, so that the client gets to see the answer.
+const LINGER: Duration = Duration::from_secs(2);
+/// Bytes that are read meanwhile.
+const LINGER_BYTES: usize = 1024 * 1024;
+
+/// A client's connection.
+pub struct Session {
+    open: Open,
+    pub connection: Connection,
+    pub timer: Timer,
+    pub client: ClientText,
+    /// Whether the peer's word is taken for who the client is.
+    pub trusted: bool,
+    /// Requests served on this connection.
+    pub served: u64,
+}
+
+/// What becomes of a connection after a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum After {
+    Keep,
+    Close,
+    /// Close, but let the client read what was sent: it may still be sending.
+    Linger,
+}
+
+/// The futures that serve requests.
+pub type Serving = Slots<Session, (Session, After)>;
+
+pub fn serving() -> Rc<Serving> {
+    Slots::new(request)
+}
+
+impl Session {
+    pub fn new(open: Open, stream: Stream) -> Self {
+        let peer = stream.peer();
+        let forwarded = &open.shard.plan.listeners[open.listener.index()].forwarded;
+        let trusted = match peer {
+            Some(peer) => forwarded.trust.iter().any(|net| net.contains(&peer.ip().to_canonical())),
+            None => false,
+        };
+        let client = peer.map_or(ClientText::unknown(), |peer| ClientText::new(peer.ip()));
+        let timer = Timer::new(&open.shard.ring);
+        Self { open, connection: Connection::new(stream), timer, client, trusted, served: 0 }
+    }
+
+    pub fn shard(&self) -> &Rc<Shard> {
+        &self.open.shard
+    }
+
+    pub fn listener(&self) -> &ListenerPlan {
+        &self.open.shard.plan.listeners[self.listener_id().index()]
+    }
+
+    pub fn listener_id(&self) -> crate::ids::ListenerId {
+        self.open.listener
+    }
+
+    /// Whether no further request is taken on this connection.
+    pub fn is_last(&self) -> bool {
+        let limit = self.listener().limits.max_requests_per_connection;
+        self.shard().phase() == Phase::Draining || limit > 0 && self.served + 1 >= limit
+    }
+
+    /// Waits for the first bytes of a request. `false` when the connection is to be closed instead.
+    async fn await_request(&mut self, patience: Duration) -> bool {
+        let Self { open, connection: Connection { stream, inbound }, timer, .. } = self;
+        let shard = &open.shard;
+        let filling = poll_fn(|cx| {
+            if !inbound.is_empty() {
+                return Poll::Ready(true);
+            }
+            if shard.phase() == Phase::Draining {
+                return Poll::Ready(false);
+            }
+            inbound.poll_fill(stream, Size::Small, cx).map(|filled| matches!(filled, Ok(true)))
+        });
+        timer.within(shard.now() + patience, filling).await.unwrap_or(false)
+    }
+
+    /// Sends a complete message and gives its allocation back. `false` when the client did not take it.
+    pub async fn send(&mut self, bytes: Vec<u8>, deadline: Deadline, record: &mut Record) -> bool {
+        let patience = self.listener().timeouts.write;
+        let Self { open, connection, timer, .. } = self;
+        let mut outgoing = Outgoing::new(bytes, None, b"");
+        let ring = &open.shard.ring;
+        let sent = relay::send_whole(&connection.stream, &mut outgoing, timer, patience, deadline, ring).await;
+        record.sent.set(record.sent.get() + outgoing.sent() as u64);
+        open.shard.give_back(outgoing.head);
+        sent.is_ok()
+    }
+
+    /// Reads what is left of a request's content, if that is little. Returns whether the connection is at the next request then.
+    pub async fn discard(&mut self, reader: &mut BodyReader) -> bool {
+        let patience = self.listener().timeouts.body;
+        let mut left = DISCARD_BYTES;
+        let end = self.shard().now() + patience;
+        let Self { connection: Connection { stream, inbound }, timer, .. } = self;
+        loop {
+            let Ok(decoded) = reader.decode(inbound.bytes()) else { return false };
+            inbound.consume(decoded.consumed);
+            if decoded.complete {
+                return true;
+            }
+            let Some(rest) = left.checked_sub(decoded.consumed as u64) else { return false };
+            if reader.remaining_hint().is_some_and(|remaining| remaining > rest) {
+                return false;
+            }
+            left = rest;
+            let filling = poll_fn(|cx| inbound.poll_fill(stream, Size::Small, cx));
+            if !matches!(timer.within(end, filling).await, Ok(Ok(true))) {
+                return false;
+            }
+        }
+    }
+
+    /// Ends a connection whose client may still be sending: an immediate close would reset it, and the client could lose the answer.
+    async fn linger(&mut self) {
+        let end = self.shard().now() + LINGER;
+        let Self { connection: Connection { stream, inbound }, timer, .. } = self;
+        if stream.shutdown_write().await.is_err() {
+            return;
+        }
+        let mut left = LINGER_BYTES;
+        loop {
+            let Some(rest) = left.checked_sub(inbound.bytes().len()) else { return };
+            left = rest;
+            inbound.consume(inbound.bytes().len());
+            let filling = poll_fn(|cx| inbound.poll_fill(stream, Size::Small, cx));
+            if !matches!(timer.within(end, filling).await, Ok(Ok(true))) {
+                return;
+            }
+        }
+    }
+}
+
+/// Serves a connection to its end.
+pub async fn serve(mut session: Session) {
+    let serving = session.shard().serving.clone();
+    let timeouts = session.listener().timeouts;
+    let mut patience = timeouts.header;
+    while session.await_request(patience).await {
+        let (served, after) = serving.run(session).await;
+        session = served;
+        match after {
+            After::Keep => patience = timeouts.idle,
+            After::Close => return,
+            After::Linger => return session.linger().await,
+        }
+    }
+}
+
+/// Serves one request, whose first bytes are there.
+async fn request(mut session: Session) -> (Session, After) {
+    let shard = session.shard().clone();
+    let counters = &shard.counters.listeners[session.listener_id().index()];
+    let started = shard.now();
+    add(&counters.requests, 1);
+    add(&counters.requests_open, 1);
+    let open = RequestsOpen(&counters.requests_open);
+    let mut record = Record::new(&shard);
+    let after = match read_head(&mut session, &mut record, started).await {
+        Ok(prepared) => answer(&mut session, prepared, &mut record).await,
+        Err(after) => after,
+    };
+    session.served += 1;
+    record.finish(&shard, counters);
+    drop(open);
+    (session, after)
+}
+
+/// Counts down also when the request's future is dropped half-way.
+struct RequestsOpen<'c>(&'c std::cell::Cell<u64>);
+
+impl Drop for RequestsOpen<'_> {
+    fn drop(&mut self) {
+        super::counters::subtract(self.0, 1);
+    }
+}
+
+/// Reads until a head is complete, and decides what to do about it.
+async fn read_head(session: &mut Session, record: &mut Record, started: Instant) -> Result<Prepared, After> {
+    let end = started + session.listener().timeouts.header;
+    let limits = prepare::head_limits(session.listener());
+    let mut scan = HeadScan::default();
+    loop {
+        if let Some(prepared) = prepare::prepare(session, record) {
+            return Ok(prepared);
+        }
+        // Not all here: parse again only when the rest is.
+        loop {
+            let Session { connection: Connection { stream, inbound }, timer, .. } = session;
+            let filling = poll_fn(|cx| inbound.poll_fill(stream, Size::Small, cx));
+            match timer.within(end, filling).await {
+                Ok(Ok(true)) => {}
+                Ok(Ok(false) | Err(_)) => return Err(After::Close),
+                Err(_) => return Ok(Prepared::Refuse(ProblemKind::RequestTimeout)),
+            }
+            if scan.complete(session.connection.inbound.bytes(), &limits) {
+                break;
+            }
+        }
+    }
+}
+
+async fn answer(session: &mut Session, prepared: Prepared, record: &mut Record) -> After {
+    let shard = session.shard().clone();
+    let (bytes, mut reader, keep) = match prepared {
+        Prepared::Forward(forward) => return run_exchange::run(session, forward, record).await,
+        Prepared::Refuse(kind) => {
+            let bytes = prepare::encode_problem(&shard, record, &kind.into(), (false, Version::Http11, false));
+            (bytes, BodyReader::new(BodyFraming::None), false)
+        }
+        Prepared::Reply { bytes, reader, keep } => (bytes, reader, keep),
+        Prepared::Admin(request) => {
+            let answer = admin::answer(&shard, &request.path).await;
+            (prepare::encode_answer(&shard, record, &request, answer), request.reader, request.keep)
+        }
+    };
+    let deadline = Deadline::after(shard.now(), session.listener().timeouts.write);
+    if !session.send(bytes, deadline, record).await {
+        record.is_cut = true;
+        return After::Close;
+    }
+    if keep && session.discard(&mut reader).await { After::Keep } else { After::Linger }
+}

@@ -1,7 +1,8 @@
-//! The files under `config/` are promises: every example loads, every broken file gets exactly the complaints that stand beside it, the
-//! schema is the one that the program prints, and the manual knows every key.
+//! The files under `config/` are promises: every example loads, every broken file gets exactly the complaints that
+//! stand beside it, the schema is the one that the program prints, and the manual knows every key.
 //!
-//! `UPDATE_EXPECTED=1 cargo test --test config_examples` writes the schema and the expected complaints anew; read the difference.
+//! `UPDATE_EXPECTED=1 cargo test --test config_examples` writes the schema and the expected complaints anew; read the
+//! difference.
 
 use std::collections::BTreeSet;
 use std::env;

@@ -1,4 +1,5 @@
-//! What the operator asked for, resolved and frozen: everything is checked, every default is filled in, every name is an index.
+//! What the operator asked for, resolved and frozen: everything is checked, every default is filled in, every name is
+//! an index.
 //!
 //! A `Plan` is shared by all shards behind one `Arc` and never changes; a reload makes another.
 

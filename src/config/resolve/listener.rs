@@ -54,13 +54,16 @@ pub(super) fn resolve(
             cx.complain(&named, format!("listeners[{first}] has that name already"), "use another name");
         }
         let admin = raw.admin.unwrap_or(false);
+        let forwarded = forwarded(cx, &place.key("forwarded"), &raw.forwarded);
+        let limits = limits(cx, &place.key("limits"), &raw.limits);
+        let timeouts = timeouts(cx, &place.key("timeouts"), &raw.timeouts);
         plans.extend(address.map(|address| ListenerPlan {
             name: name.clone(),
             address,
             admin,
-            forwarded: forwarded(cx, &place.key("forwarded"), &raw.forwarded),
-            limits: limits(cx, &place.key("limits"), &raw.limits),
-            timeouts: timeouts(cx, &place.key("timeouts"), &raw.timeouts),
+            forwarded,
+            limits,
+            timeouts,
         }));
         names.push(ListenerName { name, admin });
     }

@@ -1,8 +1,9 @@
-//! Gives what is written its meaning: references followed, defaults filled in, every value checked, every name an index.
+//! Gives what is written its meaning: references followed, defaults filled in, every value checked, every name an
+//! index.
 //!
-//! A value that is wrong is complained about and replaced by its default, and the work goes on; no plan comes out of it then, but the rest
-//! of the file is checked all the same. The value that a complaint shows is looked up in the document as written, so that nothing which
-//! came from a reference can be shown.
+//! A value that is wrong is complained about and replaced by its default, and the work goes on; no plan comes out of it
+//! then, but the rest of the file is checked all the same. The value that a complaint shows is looked up in the
+//! document as written, so that nothing which came from a reference can be shown.
 
 mod listener;
 mod route;

@@ -1,4 +1,4 @@
-//! What the operator wrote becomes a frozen [`Plan`](plan::Plan), or a list of all that is wrong with it.
+//! What the operator wrote becomes a frozen [`Plan`], or a list of all that is wrong with it.
 //!
 //! [`load`] and [`parse`] are the only doors. The way through: `json` reads the text and notices keys that are there
 //! twice; `shape` checks the tree against the schema and takes out what does not fit; serde reads the rest into the

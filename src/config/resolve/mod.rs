@@ -11,6 +11,7 @@ mod syntax;
 mod upstream;
 
 use std::collections::BTreeMap;
+use std::fmt::Debug;
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
@@ -270,9 +271,8 @@ impl Context<'_> {
 }
 
 /// A checked amount in the type that the plan keeps it in.
-fn narrow<T: TryFrom<u64>>(amount: u64) -> T {
-    let Ok(narrow) = T::try_from(amount) else { unreachable!("the bound {amount} is within the type of its field") };
-    narrow
+fn narrow<T: TryFrom<u64, Error: Debug>>(amount: u64) -> T {
+    T::try_from(amount).expect("the largest amount of every bound is within the type of its field")
 }
 
 /// Finds two that are the same: tells the first one's position when the second comes.

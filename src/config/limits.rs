@@ -10,8 +10,11 @@ use std::time::Duration;
 /// What a knob is when the file does not say, and the range in which the file may move it, both ends included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bound<T> {
+    /// Without a word from the file.
     pub default: T,
+    /// The least that the file may say.
     pub min: T,
+    /// The most that the file may say.
     pub max: T,
 }
 

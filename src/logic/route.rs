@@ -34,6 +34,7 @@ pub struct RouteTable {
 /// What a lookup comes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Found<'t> {
+    /// The route to take.
     Route(RouteId),
     /// Some route has this path, but none of them the method; the reply is 405.
     MethodNotAllowed(&'t Allow),

@@ -35,9 +35,11 @@ pub(super) fn resolve(
     for (index, raw) in routes.iter().enumerate() {
         let Some(raw) = raw else { continue };
         let place = place.index(index);
-        let matcher = matcher(cx, &place.key("match"), &raw.r#match, listeners);
-        let pattern = matcher.as_ref().map(|matcher| &matcher.path);
-        let action = action(cx, &place, raw, &upstreams, pattern);
+        let place_of_match = place.key("match");
+        let written_path = raw.r#match.path.as_deref().unwrap_or(raw::EVERY_PATH);
+        let path = path(cx, &place_of_match.key("path"), written_path);
+        let action = action(cx, &place, raw, &upstreams, path.as_ref());
+        let matcher = matcher(cx, &place_of_match, &raw.r#match, listeners, path);
         let timeout = cx.time(&place.key("timeout"), raw.timeout.as_deref(), limits::ROUTE_TIMEOUT);
         let max_body = raw.max_body.as_ref().map(|size| cx.size(&place.key("max_body"), Some(size), limits::MAX_BODY));
         let request_fields = field_edits(cx, &place.key("request_headers"), &raw.request_headers);
@@ -67,6 +69,7 @@ fn matcher(
     place: &Place<'_>,
     raw: &raw::Match,
     listeners: &[ListenerName],
+    path: Option<PathPattern>,
 ) -> Option<RouteMatch> {
     let listener = match raw.listener.as_deref() {
         Some(name) => listener(cx, &place.key("listener"), name, listeners).map(Some),
@@ -76,7 +79,6 @@ fn matcher(
         Some(host) => host_match(cx, &place.key("host"), host),
         None => Some(HostMatch::Any),
     };
-    let path = path(cx, &place.key("path"), raw.path.as_deref().unwrap_or(raw::EVERY_PATH));
     let methods = methods(cx, &place.key("methods"), &raw.methods);
     Some(RouteMatch { listener: listener?, host: host?, path: path?, methods })
 }

@@ -1,4 +1,5 @@
-//! Small numbers that name things of a [`Plan`](crate::config::plan::Plan): indices into its tables, typed so that two cannot be swapped.
+//! Small numbers that name things of a [`Plan`](crate::config::plan::Plan): indices into its tables, typed so that two
+//! cannot be swapped.
 
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident) => {

@@ -13,7 +13,8 @@ const SHOWN_VALUE_CHARS: usize = 60;
 pub struct Complaint {
     /// Where, as in `upstreams.orders.endpoints[0]`; empty for the file as a whole.
     pub path: String,
-    /// What stands there, as written and cut to a line. Empty if nothing stands there or it may be a secret; never what a reference gave.
+    /// What stands there, as written and cut to a line. Empty if nothing stands there or it may be a secret; never what
+    /// a reference gave.
     pub value: String,
     /// What is wrong with it.
     pub problem: String,
@@ -133,7 +134,8 @@ fn is_plain(key: &str) -> bool {
     !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_$".contains(&byte))
 }
 
-/// A value as a complaint shows it: on one line, cut short, and of containers only what they are, because secrets may lie deeper.
+/// A value as a complaint shows it: on one line, cut short, and of containers only what they are, because secrets may
+/// lie deeper.
 pub(super) fn shown(value: &Value) -> String {
     let text = match value {
         Value::Object(_) => return "{..}".to_owned(),

@@ -1,7 +1,7 @@
 //! JSON text into a tree, without looking the other way.
 //!
-//! `serde_json` keeps the last of two equal keys and says nothing. In a configuration the first of the two is then a setting that somebody
-//! wrote, reads every day and does not have, so here it is a complaint.
+//! `serde_json` keeps the last of two equal keys and says nothing. In a configuration the first of the two is then a
+//! setting that somebody wrote, reads every day and does not have, so here it is a complaint.
 
 use std::fmt;
 
@@ -14,8 +14,8 @@ use super::complaint::{Complaint, Place};
 ///
 /// # Errors
 ///
-/// The first fault of syntax, with its line and column. Keys that occur twice in one object are added to `complaints` instead, and the
-/// first one's value is kept.
+/// The first fault of syntax, with its line and column. Keys that occur twice in one object are added to `complaints`
+/// instead, and the first one's value is kept.
 pub(super) fn read(text: &str, complaints: &mut Vec<Complaint>) -> Result<Value, Complaint> {
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let node = Node { place: Place::ROOT, complaints };

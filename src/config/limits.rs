@@ -1,15 +1,20 @@
-//! Every bound of the process, by name: its unit, its default, how far an operator may move it, and what the worst case costs.
+//! Every bound of the process, by name: its unit, its default, how far an operator may move it, and what the worst case
+//! costs.
 //!
-//! A knob of the configuration is a [`Bound`]; a bound that nobody may move is a plain constant. Rooms add theirs here, so that
-//! one page answers how much memory a setting can take. Text in `config/README.md` repeats the figures for operators.
+//! A knob of the configuration is a [`Bound`]; a bound that nobody may move is a plain constant. Rooms add theirs here,
+//! so that one page answers how much memory a setting can take. Text in `config/README.md` repeats the figures for
+//! operators.
 
 use std::time::Duration;
 
 /// What a knob is when the file does not say, and the range in which the file may move it, both ends included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bound<T> {
+    /// Without a word from the file.
     pub default: T,
+    /// The least that the file may say.
     pub min: T,
+    /// The most that the file may say.
     pub max: T,
 }
 
@@ -20,7 +25,8 @@ const GIB: u64 = 1024 * MIB;
 const MILLISECOND: Duration = Duration::from_millis(1);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// A wait that must end: at least a millisecond, so that zero cannot mean "never" to one reader and "at once" to another.
+/// A wait that must end: at least a millisecond, so that zero cannot mean "never" to one reader and "at once" to
+/// another.
 const fn wait(default: Duration) -> Bound<Duration> {
     Bound { default, min: MILLISECOND, max: DAY }
 }
@@ -31,7 +37,8 @@ const fn seconds(seconds: u64) -> Duration {
 
 // === The file itself ===
 
-/// Bytes of a configuration file. Read once at start, its tree is a few times as large: at most about 64 MiB, for the time of loading.
+/// Bytes of a configuration file. Read once at start, its tree is a few times as large: at most about 64 MiB, for the
+/// time of loading.
 pub const CONFIG_FILE: u64 = 16 * MIB;
 
 /// Bytes of what one `$file(path)` or `$env(NAME)` gives; it stays in memory as long as the plan does.
@@ -90,12 +97,12 @@ pub const BUSY_POLL: Bound<Duration> =
 
 // === Listeners ===
 
-/// Open connections of a listener, in the whole process. An idle one costs about 1 KiB: 16 MiB at the default, 1 GiB at the bound; one
-/// that is reading a head adds at most [`MAX_HEAD`].
+/// Open connections of a listener, in the whole process. An idle one costs about 1 KiB: 16 MiB at the default, 1 GiB at
+/// the bound; one that is reading a head adds at most [`MAX_HEAD`].
 pub const MAX_CONNECTIONS: Bound<u64> = Bound { default: 16_384, min: 1, max: 1_048_576 };
 
-/// Bytes of a request head. Worst case per listener: every connection holds an unfinished head, 16,384 x 16 KiB = 256 MiB at the defaults
-/// until [`HEADER_TIMEOUT`] ends them.
+/// Bytes of a request head. Worst case per listener: every connection holds an unfinished head, 16,384 x 16 KiB = 256
+/// MiB at the defaults until [`HEADER_TIMEOUT`] ends them.
 pub const MAX_HEAD: Bound<u64> = Bound { default: 16 * KIB, min: KIB, max: 64 * KIB };
 
 /// Header fields of a head, of a request or a response. The parser's table is on the stack: 128 x 32 bytes = 4 KiB.
@@ -104,7 +111,8 @@ pub const MAX_FIELDS: Bound<u64> = Bound { default: 100, min: 8, max: 128 };
 /// Bytes of a request target. Part of the head, so never beyond [`MAX_HEAD`]; costs nothing of its own.
 pub const MAX_TARGET: Bound<u64> = Bound { default: 8 * KIB, min: 64, max: 64 * KIB };
 
-/// Bytes of a request's content. It streams through, so the bound protects upstreams, not this process; zero refuses all content.
+/// Bytes of a request's content. It streams through, so the bound protects upstreams, not this process; zero refuses
+/// all content.
 pub const MAX_BODY: Bound<u64> = Bound { default: 64 * MIB, min: 0, max: 1024 * GIB };
 
 /// Requests on one client connection; zero is no bound. Costs nothing.
@@ -124,11 +132,12 @@ pub const TRUSTED_NETWORKS: usize = 1024;
 
 // === Upstreams ===
 
-/// Connections to one upstream, in the whole process. A busy one holds at most one response head and one buffer: 1,024 x (32 + 16) KiB =
-/// 48 MiB at the defaults.
+/// Connections to one upstream, in the whole process. A busy one holds at most one response head and one buffer: 1,024
+/// x (32 + 16) KiB = 48 MiB at the defaults.
 pub const UPSTREAM_MAX_CONNECTIONS: Bound<u64> = Bound { default: 1024, min: 1, max: 65_536 };
 
-/// Requests that wait for a connection to one upstream. Each holds its request head: 1,024 x 16 KiB = 16 MiB at the defaults.
+/// Requests that wait for a connection to one upstream. Each holds its request head: 1,024 x 16 KiB = 16 MiB at the
+/// defaults.
 pub const MAX_PENDING: Bound<u64> = Bound { default: 1024, min: 0, max: 65_536 };
 
 /// How long one request waits for a connection.
@@ -144,7 +153,8 @@ pub const FIRST_BYTE_TIMEOUT: Bound<Duration> = wait(seconds(30));
 /// Between two reads of a response, or for the upstream to take some bytes of a request.
 pub const UPSTREAM_IDLE_TIMEOUT: Bound<Duration> = wait(seconds(60));
 
-/// How long an idle connection waits for reuse; zero keeps none. Each costs about 1 KiB here and a socket on both sides.
+/// How long an idle connection waits for reuse; zero keeps none. Each costs about 1 KiB here and a socket on both
+/// sides.
 pub const KEEPALIVE_IDLE: Bound<Duration> = Bound { default: seconds(30), min: Duration::ZERO, max: DAY };
 
 /// Age at which a connection is not reused, so that load finds new endpoints.

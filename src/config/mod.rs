@@ -1,9 +1,10 @@
-//! What the operator wrote becomes a frozen [`Plan`](plan::Plan), or a list of all that is wrong with it.
+//! What the operator wrote becomes a frozen [`Plan`], or a list of all that is wrong with it.
 //!
-//! [`load`] and [`parse`] are the only doors. The way through: `json` reads the text and notices keys that are there twice; `shape` checks
-//! the tree against the schema and takes out what does not fit; serde reads the rest into the types of `raw`; `resolve` follows
-//! references, fills in defaults from [`limits`], checks every value and turns names into indices. Each of them adds to one list of
-//! [`Complaints`], so that a file is put right in one go. This room never keeps state and knows no type of the running system.
+//! [`load`] and [`parse`] are the only doors. The way through: `json` reads the text and notices keys that are there
+//! twice; `shape` checks the tree against the schema and takes out what does not fit; serde reads the rest into the
+//! types of `raw`; `resolve` follows references, fills in defaults from [`limits`], checks every value and turns names
+//! into indices. Each of them adds to one list of [`Complaints`], so that a file is put right in one go. This room
+//! never keeps state and knows no type of the running system.
 
 mod complaint;
 mod json;
@@ -57,7 +58,8 @@ pub fn parse(text: &str, directory: &Path, environment: Environment<'_>) -> Resu
     if !document.is_object() {
         return Err(Complaints::new(complaints).expect("only an object fits the schema"));
     }
-    // The shape was checked, so this reads everything that is left; should schema and types ever disagree, serde says where.
+    // The shape was checked, so this reads everything that is left; should schema and types ever disagree, serde says
+    // where.
     let config = raw::Config::deserialize(fitting).map_err(|error| Complaint {
         path: String::new(),
         value: String::new(),
@@ -82,3 +84,6 @@ fn read_file(path: &Path) -> io::Result<String> {
     }
     Ok(text)
 }
+
+#[cfg(test)]
+mod tests;

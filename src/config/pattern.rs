@@ -1,11 +1,12 @@
-//! Path patterns: `/fixed/{one_segment}/{*all_the_rest}`.
+//! Path patterns, `/fixed/{one_segment}/{*all_the_rest}`, and the paths that are made of their captures.
 //!
-//! A capture is a whole segment. Patterns are compared with paths that are already normalised, so a pattern that no normalised path can
-//! equal (`/a/../b`, `/%7Euser`) is refused instead of never matching.
+//! A capture is a whole segment. Patterns are compared with paths that are already normalised, so a pattern that no
+//! normalised path can equal (`/a/../b`, `/%7Euser`) is refused instead of never matching.
 
 use std::fmt;
 
 use super::limits;
+use super::plan::RewritePart;
 
 /// A path to match, as text and in its segments. There is no other way to make one than [`parse`](Self::parse).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +51,23 @@ pub enum PatternError {
     BadCharacter,
     #[error("it has a \"%\" escape that requests no longer have when they are matched")]
     BadEscape,
+}
+
+/// Why a text is no path to make of captures.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum RewriteError {
+    #[error("it does not begin with \"/\"")]
+    NoSlash,
+    #[error("it is longer than {limit} bytes", limit = limits::PATTERN)]
+    TooLong,
+    #[error("it has a \".\" or \"..\" segment")]
+    DotSegment,
+    #[error("a capture has no closing brace")]
+    Unclosed,
+    #[error("it has a capture that the match does not have")]
+    UnknownCapture(String),
+    #[error(transparent)]
+    Literal(#[from] PatternError),
 }
 
 impl PathPattern {
@@ -101,6 +119,38 @@ impl PathPattern {
     }
 }
 
+impl PathPattern {
+    /// Reads a path to send instead, `/fixed/{capture}`. A capture of the rest is `{rest}` here, and `{*rest}` is the
+    /// same.
+    pub(super) fn parse_rewrite(&self, text: &str) -> Result<Vec<RewritePart>, RewriteError> {
+        if !text.starts_with('/') {
+            return Err(RewriteError::NoSlash);
+        }
+        if text.len() > limits::PATTERN {
+            return Err(RewriteError::TooLong);
+        }
+        let mut parts = Vec::new();
+        let mut rest = text;
+        while !rest.is_empty() {
+            let (literal, capture) = rest.split_at(rest.find('{').unwrap_or(rest.len()));
+            check_literal(literal)?;
+            if literal.split('/').any(|segment| segment == "." || segment == "..") {
+                return Err(RewriteError::DotSegment);
+            }
+            if !literal.is_empty() {
+                parts.push(RewritePart::Literal(literal.to_owned()));
+            }
+            let Some(capture) = capture.strip_prefix('{') else { break };
+            let (name, after) = capture.split_once('}').ok_or(RewriteError::Unclosed)?;
+            let name = name.strip_prefix('*').unwrap_or(name);
+            let index = self.captures().position(|capture| capture == name);
+            parts.push(RewritePart::Capture(index.ok_or_else(|| RewriteError::UnknownCapture(name.to_owned()))?));
+            rest = after;
+        }
+        Ok(parts)
+    }
+}
+
 impl fmt::Display for PathPattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
@@ -132,9 +182,9 @@ impl Segment {
     }
 }
 
-/// Whether a piece of a path is in the form that a normalised path has: the characters of RFC 3986 section 3.3, escapes in upper case and
-/// only where they are needed (section 6.2.2).
-pub(super) fn check_literal(text: &str) -> Result<(), PatternError> {
+/// Whether a piece of a path is in the form that a normalised path has: the characters of RFC 3986 section 3.3, escapes
+/// in upper case and only where they are needed (section 6.2.2).
+fn check_literal(text: &str) -> Result<(), PatternError> {
     let bytes = text.as_bytes();
     for (index, byte) in bytes.iter().enumerate() {
         match byte {
@@ -206,5 +256,31 @@ mod tests {
             assert_eq!(PathPattern::parse(text), Err(error), "{text}");
         }
         assert_eq!(PathPattern::parse(&format!("/{}", "a".repeat(limits::PATTERN))), Err(PatternError::TooLong));
+    }
+
+    #[test]
+    fn a_rewrite_names_captures_of_its_pattern() {
+        let pattern = PathPattern::parse("/v2/{id}/{*rest}").expect("it is a pattern");
+        let literal = |text: &str| RewritePart::Literal(text.to_owned());
+        let capture = RewritePart::Capture;
+
+        assert_eq!(
+            pattern.parse_rewrite("/{rest}/of-{id}/"),
+            Ok(vec![literal("/"), capture(1), literal("/of-"), capture(0), literal("/")])
+        );
+        assert_eq!(pattern.parse_rewrite("/{*rest}"), Ok(vec![literal("/"), capture(1)]));
+        assert_eq!(pattern.parse_rewrite("/"), Ok(vec![literal("/")]));
+        for (text, error) in [
+            ("", RewriteError::NoSlash),
+            ("{rest}", RewriteError::NoSlash),
+            ("/{rest", RewriteError::Unclosed),
+            ("/{x}", RewriteError::UnknownCapture("x".to_owned())),
+            ("/{}", RewriteError::UnknownCapture(String::new())),
+            ("/rest}", RewriteError::Literal(PatternError::BadCharacter)),
+            ("/a?b={id}", RewriteError::Literal(PatternError::BadCharacter)),
+            ("/../{id}", RewriteError::DotSegment),
+        ] {
+            assert_eq!(pattern.parse_rewrite(text), Err(error), "{text}");
+        }
     }
 }

@@ -1,4 +1,5 @@
-//! What the operator asked for, resolved and frozen: everything is checked, every default is filled in, every name is an index.
+//! What the operator asked for, resolved and frozen: everything is checked, every default is filled in, every name is
+//! an index.
 //!
 //! A `Plan` is shared by all shards behind one `Arc` and never changes; a reload makes another.
 
@@ -19,7 +20,9 @@ pub struct Plan {
     pub drain_timeout: Duration,
     /// How long a shard polls its ring before it sleeps; zero sleeps at once.
     pub busy_poll: Duration,
+    /// The operational log.
     pub log: LogPlan,
+    /// `None` writes none.
     pub access_log: Option<AccessLogPlan>,
     /// Never empty of non-admin listeners.
     pub listeners: Vec<ListenerPlan>,
@@ -32,54 +35,77 @@ pub struct Plan {
 /// The operational log, on standard error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LogPlan {
+    /// The least severe level that is written.
     pub level: LogLevel,
+    /// How a line looks.
     pub format: LogFormat,
 }
 
+/// Most severe first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogLevel {
+    /// Something is broken and needs somebody.
     Error,
+    /// Something is wrong that the gateway deals with.
     Warn,
+    /// What it does as a whole: starts, reloads, drains.
     Info,
+    /// What it does for single connections.
     Debug,
+    /// Every step.
     Trace,
 }
 
+/// How the line of a log looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
+    /// One JSON object.
     Json,
+    /// For people.
     Text,
 }
 
 /// One line per finished request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AccessLogPlan {
+    /// How a line looks.
     pub format: LogFormat,
+    /// Where it goes.
     pub target: AccessLogTarget,
 }
 
+/// Where the lines of the access log go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AccessLogTarget {
+    /// Standard output.
     Stdout,
+    /// Appended to this file.
     File(PathBuf),
 }
 
 /// Where a socket listens or connects, once names are resolved.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum SocketAddress {
+    /// TCP. A listener's port may be 0, which takes a free one.
     Ip(SocketAddr),
+    /// A Unix stream socket at an absolute path.
     Unix(PathBuf),
 }
 
+/// One socket to accept connections on.
 #[derive(Clone, Debug)]
 pub struct ListenerPlan {
     /// As written, or the address when the file gives no name.
     pub name: String,
+    /// Where it listens.
     pub address: SocketAddress,
     /// Serves health and metrics instead of routes.
     pub admin: bool,
+    /// What upstreams hear of its clients.
     pub forwarded: ForwardedPlan,
+    /// What it takes from clients.
     pub limits: ListenerLimits,
+    /// How long it waits for clients.
     pub timeouts: ListenerTimeouts,
 }
 
@@ -94,6 +120,7 @@ pub struct ForwardedPlan {
     pub forwarded: bool,
 }
 
+/// What one listener takes from clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ListenerLimits {
     /// Open connections of this listener in the whole process; past it, new ones are closed at once.
@@ -123,14 +150,20 @@ pub struct ListenerTimeouts {
     pub idle: Duration,
 }
 
+/// A group of backends that serve the same.
 #[derive(Clone, Debug)]
 pub struct UpstreamPlan {
+    /// What routes and metrics call it.
     pub name: String,
     /// Never empty.
     pub endpoints: Vec<EndpointPlan>,
+    /// How requests are spread over endpoints.
     pub balance: Balance,
+    /// What it is asked to bear, and what is taken from it.
     pub limits: UpstreamLimits,
+    /// How long it may take.
     pub timeouts: UpstreamTimeouts,
+    /// Connections kept for the next request.
     pub keepalive: KeepalivePlan,
     /// How often names are looked up again.
     pub dns_refresh: Duration,
@@ -139,20 +172,32 @@ pub struct UpstreamPlan {
 /// One backend as written: `http://host:port` or `unix:/path`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndpointPlan {
+    /// Where to connect.
     pub target: EndpointTarget,
     /// What `Host` says when the route does not keep the client's.
     pub authority: String,
 }
 
+/// Where an endpoint is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EndpointTarget {
+    /// An address as written.
     Address(SocketAddr),
-    Name { host: String, port: u16 },
+    /// A name to look up.
+    Name {
+        /// Lower case, without final dot.
+        host: String,
+        /// Never 0.
+        port: u16,
+    },
+    /// A Unix stream socket at an absolute path.
     Unix(PathBuf),
 }
 
+/// How requests are spread over endpoints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Balance {
+    /// In turn.
     RoundRobin,
     /// The less loaded of two picked at random.
     LeastRequest,
@@ -161,18 +206,22 @@ pub enum Balance {
 /// Of the whole process; each shard gets its share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UpstreamLimits {
+    /// Open connections; past it requests wait.
     pub max_connections: u32,
     /// Requests that wait for a connection; past it 503.
     pub max_pending: u32,
     /// How long one waits; past it 503.
     pub pending_timeout: Duration,
-    /// Bytes and fields of a response head; past either 502.
+    /// Bytes of a response head; past it 502.
     pub max_head: usize,
+    /// Fields of a response head; past it 502.
     pub max_fields: usize,
 }
 
+/// Each is the longest wait without the named progress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UpstreamTimeouts {
+    /// For a connection to be there.
     pub connect: Duration,
     /// From the request's last byte to the response's first.
     pub first_byte: Duration,
@@ -180,6 +229,7 @@ pub struct UpstreamTimeouts {
     pub idle: Duration,
 }
 
+/// Connections kept for the next request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeepalivePlan {
     /// How long an idle connection is kept for reuse; zero keeps none.
@@ -188,22 +238,29 @@ pub struct KeepalivePlan {
     pub max_age: Duration,
 }
 
+/// What to do with which requests.
 #[derive(Clone, Debug)]
 pub struct RoutePlan {
+    /// Which requests.
     pub matcher: RouteMatch,
+    /// What to do.
     pub action: RouteAction,
     /// The whole request, from its head to its response's end.
     pub timeout: Duration,
     /// `None` takes the listener's.
     pub max_body: Option<u64>,
+    /// Changes to what the upstream gets.
     pub request_fields: FieldEdits,
+    /// Changes to what the client gets.
     pub response_fields: FieldEdits,
 }
 
+/// Which requests a route is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RouteMatch {
     /// `None` matches on every listener that is not admin.
     pub listener: Option<ListenerId>,
+    /// The host that is asked for.
     pub host: HostMatch,
     /// `/a/{x}/{*rest}`.
     pub path: PathPattern,
@@ -211,8 +268,10 @@ pub struct RouteMatch {
     pub methods: Vec<String>,
 }
 
+/// Which hosts a route is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HostMatch {
+    /// Also a request that names none.
     Any,
     /// Lower case, without port.
     Exact(String),
@@ -220,14 +279,19 @@ pub enum HostMatch {
     Suffix(String),
 }
 
+/// What a route does.
 #[derive(Clone, Debug)]
 pub enum RouteAction {
+    /// Asks an upstream.
     Proxy(ProxyPlan),
+    /// Answers by itself.
     Respond(RespondPlan),
 }
 
+/// How a request goes upstream.
 #[derive(Clone, Debug)]
 pub struct ProxyPlan {
+    /// Who answers.
     pub upstream: UpstreamId,
     /// The path sent instead of the client's: literal text and captured parts.
     pub rewrite: Option<Vec<RewritePart>>,
@@ -235,27 +299,34 @@ pub struct ProxyPlan {
     pub host: UpstreamHost,
 }
 
+/// A piece of a path that is sent upstream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RewritePart {
+    /// The same for every request.
     Literal(String),
     /// Which `{capture}` of the match, counted from zero in the order of its path.
     Capture(usize),
 }
 
+/// What the upstream is told it is called.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum UpstreamHost {
     /// What the client asked for.
     Client,
     /// The endpoint's own authority.
     Endpoint,
+    /// Always this: a host, with or without port.
     Given(String),
 }
 
+/// An answer from the gateway itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RespondPlan {
     /// 200..=599, and not 204, 205 or 304 with a body.
     pub status: u16,
+    /// There is one wherever there is a body.
     pub content_type: Option<String>,
+    /// At most [`RESPOND_BODY`](super::limits::RESPOND_BODY) bytes.
     pub body: Text,
 }
 
@@ -264,6 +335,8 @@ pub struct RespondPlan {
 pub struct FieldEdits {
     /// Lower case.
     pub remove: Vec<String>,
+    /// Names in lower case, each once.
     pub set: Vec<(String, Text)>,
+    /// Names in lower case, each once.
     pub add: Vec<(String, Text)>,
 }

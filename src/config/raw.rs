@@ -1,8 +1,9 @@
 //! The file as it is written: which keys there are, of which JSON type, and what they say to whoever reads the schema.
 //!
-//! No logic lives here. Everything is optional to serde, because what must be there is listed as `required` for the schema, and
-//! [`shape`](super::shape) checks a document against exactly that schema: what the schema says is what is checked. Strings are as written,
-//! references not yet resolved; [`resolve`](super::resolve) gives them their meaning. Doc comments here are the schema's descriptions.
+//! No logic lives here. Everything is optional to serde, because what must be there is listed as `required` for the
+//! schema, and [`shape`](super::shape) checks a document against exactly that schema: what the schema says is what is
+//! checked. Strings are as written, references not yet resolved; [`resolve`](super::resolve) gives them their meaning.
+//! Doc comments here are the schema's descriptions.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -31,8 +32,12 @@ pub(super) const LOG_FORMATS: [(&str, LogFormat); 2] = [("text", LogFormat::Text
 pub(super) const BALANCES: [(&str, Balance); 2] =
     [("round_robin", Balance::RoundRobin), ("least_request", Balance::LeastRequest)];
 
-/// A configuration of Postern. Any string value may hold `$env(NAME)` or `$file(path)`, the path relative to this file; `$$` is one dollar
-/// sign. Durations are strings such as "250ms", "30s", "5m"; sizes are bytes or strings such as "64KiB".
+/// The path of a match that names none.
+pub(super) const EVERY_PATH: &str = "/{*rest}";
+
+/// A configuration of Postern. Any string value may hold `$env(NAME)` or `$file(path)`, the path relative to this file;
+/// `$$` is one dollar sign. Durations are strings such as "250ms", "30s", "5m"; sizes are bytes or strings such as
+/// "64KiB".
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(title = "Postern configuration", extend("required" = ["listeners", "routes"]))]
@@ -46,7 +51,8 @@ pub(super) struct Config {
     /// How long a drain (SIGTERM) waits for requests in flight before it gives up on them.
     #[schemars(transform = time(limits::DRAIN_TIMEOUT))]
     pub drain_timeout: Option<String>,
-    /// How long a shard polls for work before it sleeps. Burns CPU for latency; for hosts that give Postern whole cores.
+    /// How long a shard polls for work before it sleeps. Burns CPU for latency; for hosts that give Postern whole
+    /// cores.
     #[schemars(transform = time(limits::BUSY_POLL))]
     pub busy_poll: Option<String>,
     #[serde(default)]
@@ -128,7 +134,8 @@ pub(super) struct Listener {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Forwarded {
-    /// Networks ("10.0.0.0/8", or one address) of proxies whose own forwarding fields are extended. Those of everybody else are removed.
+    /// Networks ("10.0.0.0/8", or one address) of proxies whose own forwarding fields are extended. Those of everybody
+    /// else are removed.
     #[serde(default)]
     #[schemars(extend("default" = []))]
     pub trust: Vec<Option<String>>,
@@ -296,7 +303,7 @@ pub(super) struct Match {
     /// A host name, or "*.example.com" for every name below one. Default: any host.
     pub host: Option<String>,
     /// "/fixed/{one_segment}/{*all_the_rest}".
-    #[schemars(extend("default" = "/{*rest}"))]
+    #[schemars(extend("default" = EVERY_PATH))]
     pub path: Option<String>,
     /// Methods, in upper case; GET brings HEAD with it. Default: every method.
     #[serde(default)]

@@ -1,7 +1,8 @@
 //! `$env(NAME)` and `$file(path)` in strings.
 //!
-//! Several may stand in one string with text around them. `$$` is one dollar sign; a dollar sign that begins no reference is itself, so that
-//! `"$5"` needs no escape. A file's final newline is not part of what it gives, because editors add it and a header field must not have it.
+//! Several may stand in one string with text around them. `$$` is one dollar sign; a dollar sign that begins no
+//! reference is itself, so that `"$5"` needs no escape. A file's final newline is not part of what it gives, because
+//! editors add it and a header field must not have it.
 
 use std::fs::File;
 use std::io::{self, Read};

@@ -1,7 +1,7 @@
 //! Text that must not be seen: what `$env(NAME)` and `$file(path)` gave.
 //!
-//! It cannot be printed by accident, because its `Debug` and `Display` say nothing about it, and its memory is wiped when it is dropped.
-//! Whoever sends it says [`expose`](Secret::expose), which is a word to search for in a review.
+//! It cannot be printed by accident, because its `Debug` and `Display` say nothing about it, and its memory is wiped
+//! when it is dropped. Whoever sends it says [`expose`](Secret::expose), which is a word to search for in a review.
 
 use std::fmt;
 

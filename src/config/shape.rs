@@ -1,12 +1,14 @@
 //! Checks a document against the schema, and takes away what does not fit.
 //!
 //! serde stops at the first fault, and an operator wants all of them. So the tree is walked along the schema that
-//! [`raw`](super::raw) generates: unknown keys, wrong types and missing keys are complaints, and the value at fault is removed, so that
-//! serde then reads the rest without a fault and [`resolve`](super::resolve) can go on to complain about what the values mean. Because the
-//! schema itself is what is checked, it cannot say anything else than the program does.
+//! [`raw`](super::raw) generates: unknown keys, wrong types and missing keys are complaints, and the value at fault is
+//! removed, so that serde then reads the rest without a fault and [`resolve`](super::resolve) can go on to complain
+//! about what the values mean. Because the schema itself is what is checked, it cannot say anything else than the
+//! program does.
 //!
-//! Only the vocabulary that schemars produces for our types is understood: `$ref`, `type`, `properties`, `additionalProperties`, `required`,
-//! `items` and `anyOf`. Bounds and enumerations are left to `resolve`, which knows the units and the references.
+//! Only the vocabulary that schemars produces for our types is understood: `$ref`, `type`, `properties`,
+//! `additionalProperties`, `required`, `items` and `anyOf`. Bounds and enumerations are left to `resolve`, which knows
+//! the units and the references.
 
 use schemars::generate::SchemaSettings;
 use schemars::transform::transform_subschemas;
@@ -57,7 +59,8 @@ struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    /// Whether the value is of the type that the schema wants; if so, what does not fit inside of it is gone afterwards.
+    /// Whether the value is of the type that the schema wants; if so, what does not fit inside of it is gone
+    /// afterwards.
     fn fits(&mut self, value: &mut Value, schema: &'a Value, place: &Place<'_>) -> bool {
         let Some(schema) = self.branch_for(value, schema) else {
             let wanted = self.wanted(schema);
@@ -86,12 +89,11 @@ impl<'a> Walk<'a> {
                 Some(schema) => self.fits(value, schema, &place),
                 None => {
                     let known = properties.into_iter().flat_map(Map::keys).map(String::as_str);
-                    self.complain(&place, shown(&Value::from(key.as_str())), "there is no such key".to_owned(), {
-                        match nearest(key, known.clone()) {
-                            Some(near) => format!("did you mean \"{near}\"?"),
-                            None => format!("leave it out; {}", suggestion(key, known)),
-                        }
-                    });
+                    let remedy = match nearest(key, known.clone()) {
+                        Some(near) => format!("did you mean \"{near}\"?"),
+                        None => format!("leave it out; {}", suggestion(key, known)),
+                    };
+                    self.complain(&place, String::new(), "there is no such key".to_owned(), remedy);
                     false
                 }
             }
@@ -101,13 +103,8 @@ impl<'a> Walk<'a> {
             let found = object.contains_key(key) || self.complaints.iter().any(|c| c.path == place.to_string());
             if !found {
                 let wanted = properties.and_then(|properties| properties.get(key)).map(|schema| self.wanted(schema));
-                let wanted = wanted.unwrap_or("a value");
-                self.complain(
-                    &place,
-                    String::new(),
-                    "it is missing".to_owned(),
-                    format!("add \"{key}\" with {wanted}"),
-                );
+                let remedy = format!("add \"{key}\" with {}", wanted.unwrap_or("a value"));
+                self.complain(&place, String::new(), "it is missing".to_owned(), remedy);
             }
         }
     }

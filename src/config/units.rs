@@ -1,6 +1,7 @@
 //! Durations and sizes as text: a whole number and a unit, nothing else.
 //!
-//! `"1.5s"` and `"1m30s"` are refused on purpose: one way to write a value is one way to read it, and `"1500ms"` is as short.
+//! `"1.5s"` and `"1m30s"` are refused on purpose: one way to write a value is one way to read it, and `"1500ms"` is as
+//! short.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! Which route a request takes: listener, host and path choose a place in the table, the method then chooses among the routes there.
+//! Which route a request takes: listener, host and path choose a place in the table, the method then chooses among the
+//! routes there.
 //!
 //! The most specific wins, and the order of the file decides nothing. From the most specific to the least:
 //!
@@ -6,14 +7,14 @@
 //! 2. Within those: the exact host, then the longest `*.suffix` that the host ends in, then any host.
 //! 3. Within those, segment by segment: fixed text, then `{capture}`, then `{*rest}`.
 //!
-//! Where no path matches, the search goes on with the next less specific host and at last with the routes that name no listener. The first
-//! path that matches is final: if its routes do not take the method, the answer is 405 and not another route, so that an added method
-//! never moves a path to another upstream. There, a route that names the method comes first, then for HEAD the one that names GET, then the
-//! route that names no method.
+//! Where no path matches, the search goes on with the next less specific host and at last with the routes that name no
+//! listener. The first path that matches is final: if its routes do not take the method, the answer is 405 and not
+//! another route, so that an added method never moves a path to another upstream. There, a route that names the method
+//! comes first, then for HEAD the one that names GET, then the route that names no method.
 //!
-//! The table is a tree of segments and not a general router, because three things are needed that those which were tried do not have:
-//! `/a/{x}` and `/a/{*rest}` side by side, `{*rest}` that is empty, and no allocation however many captures there are. A lookup visits
-//! every node at most once, however the request is made.
+//! The table is a tree of segments and not a general router, because three things are needed that those which were
+//! tried do not have: `/a/{x}` and `/a/{*rest}` side by side, `{*rest}` that is empty, and no allocation however many
+//! captures there are. A lookup visits every node at most once, however the request is made.
 
 use std::collections::BTreeMap;
 
@@ -33,6 +34,7 @@ pub struct RouteTable {
 /// What a lookup comes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Found<'t> {
+    /// The route to take.
     Route(RouteId),
     /// Some route has this path, but none of them the method; the reply is 405.
     MethodNotAllowed(&'t Allow),
@@ -72,9 +74,9 @@ impl RouteTable {
 
     /// Finds the route of a request.
     ///
-    /// `host` is the authority as the client sent it: letters in any case, perhaps with a port, perhaps with the final dot of a full name.
-    /// `path` is normalised and without query; one that does not begin with a slash (`OPTIONS *`) has no route. What the path's captures
-    /// matched is left in `captures`. Allocates nothing.
+    /// `host` is the authority as the client sent it: letters in any case, perhaps with a port, perhaps with the final
+    /// dot of a full name. `path` is normalised and without query; one that does not begin with a slash (`OPTIONS *`)
+    /// has no route. What the path's captures matched is left in `captures`. Allocates nothing.
     pub fn find(
         &self,
         listener: ListenerId,
@@ -180,7 +182,8 @@ impl Hosts {
         if self.suffix.is_empty() {
             return None;
         }
-        // From the left, so the longest suffix comes first. A dot in front of all has no label that the star could stand for.
+        // From the left, so the longest suffix comes first. A dot in front of all has no label that the star could
+        // stand for.
         let dots = memchr::memchr_iter(b'.', host).filter(|dot| *dot > 0);
         dots.filter_map(|dot| self.suffix.get(&host[dot..])).find_map(|tree| tree.find(path, 1, captures))
     }
@@ -213,8 +216,8 @@ impl Node {
         node.end.get_or_insert_default().insert(methods, id);
     }
 
-    /// Looks for what stands in `path` from `start` on, which is behind a slash. Leaves `captures` as it was if nothing is found. As deep
-    /// as the longest pattern at most.
+    /// Looks for what stands in `path` from `start` on, which is behind a slash. Leaves `captures` as it was if nothing
+    /// is found. As deep as the longest pattern at most.
     fn find(&self, path: &str, start: usize, captures: &mut Captures) -> Option<&Methods> {
         let end = memchr::memchr(b'/', &path.as_bytes()[start..]).map_or(path.len(), |slash| start + slash);
         let segment = &path[start..end];
@@ -385,7 +388,11 @@ mod tests {
     #[test]
     fn the_most_specific_host_wins() {
         let table = table(json!([
-            {}, { "host": "*.example.com" }, { "host": "*.b.example.com" }, { "host": "a.b.example.com" }, { "host": "[::1]" },
+            {},
+            { "host": "*.example.com" },
+            { "host": "*.b.example.com" },
+            { "host": "a.b.example.com" },
+            { "host": "[::1]" },
         ]));
         for (host, expected) in [
             ("a.b.example.com", 3),
@@ -423,7 +430,9 @@ mod tests {
     #[test]
     fn a_host_without_the_path_falls_through_to_the_next() {
         let table = table(json!([
-            { "path": "/any" }, { "host": "*.example.com", "path": "/suffix" }, { "host": "a.example.com", "path": "/exact" },
+            { "path": "/any" },
+            { "host": "*.example.com", "path": "/suffix" },
+            { "host": "a.example.com", "path": "/exact" },
             { "host": "*.com", "path": "/short" },
         ]));
         for (path, expected) in
@@ -436,7 +445,9 @@ mod tests {
     #[test]
     fn routes_that_name_the_listener_come_before_those_that_name_none() {
         let table = table(json!([
-            { "host": "example.com", "path": "/x" }, { "listener": "b", "path": "/{*rest}" }, { "listener": "a", "path": "/y" },
+            { "host": "example.com", "path": "/x" },
+            { "listener": "b", "path": "/{*rest}" },
+            { "listener": "a", "path": "/y" },
         ]));
         let find = |listener, path| match table.find(
             ListenerId(listener),

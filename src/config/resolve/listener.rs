@@ -32,13 +32,6 @@ pub(super) fn resolve(
         let Some(raw) = raw else { continue };
         let place = place.index(index);
         let address = address(cx, &place.key("address"), raw.address.as_deref());
-        if let Some(address) = &address
-            && !matches!(address, SocketAddress::Ip(address) if address.port() == 0)
-            && let Some(first) = seen_addresses.earlier(address_text(address), index)
-        {
-            let problem = format!("listeners[{first}] listens on it already");
-            cx.complain(&place.key("address"), problem, "use another address");
-        }
         let name = match raw.name.as_deref().and_then(|name| cx.expand(&place.key("name"), name)) {
             Some(name) => {
                 cx.check_name(&place.key("name"), &name.text);
@@ -46,21 +39,29 @@ pub(super) fn resolve(
             }
             None => address.as_ref().map(address_text).unwrap_or_default(),
         };
-        let named = if raw.name.is_some() { place.key("name") } else { place };
-        if address.is_some()
-            && raw.name.is_some()
-            && let Some(first) = seen_names.earlier(name.clone(), index)
-        {
-            cx.complain(&named, format!("listeners[{first}] has that name already"), "use another name");
+        if let Some(address) = &address {
+            let is_free_port = matches!(address, SocketAddress::Ip(address) if address.port() == 0);
+            let same_address = seen_addresses.earlier(address_text(address), index).filter(|_| !is_free_port);
+            let same_name = seen_names.earlier(name.clone(), index);
+            if let Some(first) = same_address {
+                let problem = format!("listeners[{first}] listens on it already");
+                cx.complain(&place.key("address"), problem, "use another address");
+            } else if let Some(first) = same_name {
+                let problem = format!("listeners[{first}] has that name already");
+                cx.complain(&place.key("name"), problem, "use another name");
+            }
         }
         let admin = raw.admin.unwrap_or(false);
+        let forwarded = forwarded(cx, &place.key("forwarded"), &raw.forwarded);
+        let limits = limits(cx, &place.key("limits"), &raw.limits);
+        let timeouts = timeouts(cx, &place.key("timeouts"), &raw.timeouts);
         plans.extend(address.map(|address| ListenerPlan {
             name: name.clone(),
             address,
             admin,
-            forwarded: forwarded(cx, &place.key("forwarded"), &raw.forwarded),
-            limits: limits(cx, &place.key("limits"), &raw.limits),
-            timeouts: timeouts(cx, &place.key("timeouts"), &raw.timeouts),
+            forwarded,
+            limits,
+            timeouts,
         }));
         names.push(ListenerName { name, admin });
     }

@@ -1,8 +1,9 @@
-//! Gives what is written its meaning: references followed, defaults filled in, every value checked, every name an index.
+//! Gives what is written its meaning: references followed, defaults filled in, every value checked, every name an
+//! index.
 //!
-//! A value that is wrong is complained about and replaced by its default, and the work goes on; no plan comes out of it then, but the rest
-//! of the file is checked all the same. The value that a complaint shows is looked up in the document as written, so that nothing which
-//! came from a reference can be shown.
+//! A value that is wrong is complained about and replaced by its default, and the work goes on; no plan comes out of it
+//! then, but the rest of the file is checked all the same. The value that a complaint shows is looked up in the
+//! document as written, so that nothing which came from a reference can be shown.
 
 mod listener;
 mod route;
@@ -10,6 +11,7 @@ mod syntax;
 mod upstream;
 
 use std::collections::BTreeMap;
+use std::fmt::Debug;
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
@@ -269,9 +271,8 @@ impl Context<'_> {
 }
 
 /// A checked amount in the type that the plan keeps it in.
-fn narrow<T: TryFrom<u64>>(amount: u64) -> T {
-    let Ok(narrow) = T::try_from(amount) else { unreachable!("the bound {amount} is within the type of its field") };
-    narrow
+fn narrow<T: TryFrom<u64, Error: Debug>>(amount: u64) -> T {
+    T::try_from(amount).expect("the largest amount of every bound is within the type of its field")
 }
 
 /// Finds two that are the same: tells the first one's position when the second comes.

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 
 use super::listener::ListenerName;
 use super::{Context, Seen, narrow, syntax, upstream};
-use crate::config::complaint::{Place, shown, suggestion};
-use crate::config::pattern::{PathPattern, Segment, check_literal};
+use crate::config::complaint::{Place, suggestion};
+use crate::config::pattern::{PathPattern, RewriteError, Segment};
 use crate::config::plan::{
     FieldEdits, HostMatch, ProxyPlan, RespondPlan, RewritePart, RouteAction, RouteMatch, RoutePlan, UpstreamHost,
 };
@@ -35,9 +35,11 @@ pub(super) fn resolve(
     for (index, raw) in routes.iter().enumerate() {
         let Some(raw) = raw else { continue };
         let place = place.index(index);
-        let matcher = matcher(cx, &place.key("match"), &raw.r#match, listeners);
-        let pattern = matcher.as_ref().map(|matcher| &matcher.path);
-        let action = action(cx, &place, raw, &upstreams, pattern);
+        let place_of_match = place.key("match");
+        let written_path = raw.r#match.path.as_deref().unwrap_or(raw::EVERY_PATH);
+        let path = path(cx, &place_of_match.key("path"), written_path);
+        let action = action(cx, &place, raw, &upstreams, path.as_ref());
+        let matcher = matcher(cx, &place_of_match, &raw.r#match, listeners, path);
         let timeout = cx.time(&place.key("timeout"), raw.timeout.as_deref(), limits::ROUTE_TIMEOUT);
         let max_body = raw.max_body.as_ref().map(|size| cx.size(&place.key("max_body"), Some(size), limits::MAX_BODY));
         let request_fields = field_edits(cx, &place.key("request_headers"), &raw.request_headers);
@@ -67,6 +69,7 @@ fn matcher(
     place: &Place<'_>,
     raw: &raw::Match,
     listeners: &[ListenerName],
+    path: Option<PathPattern>,
 ) -> Option<RouteMatch> {
     let listener = match raw.listener.as_deref() {
         Some(name) => listener(cx, &place.key("listener"), name, listeners).map(Some),
@@ -76,7 +79,6 @@ fn matcher(
         Some(host) => host_match(cx, &place.key("host"), host),
         None => Some(HostMatch::Any),
     };
-    let path = path(cx, &place.key("path"), raw.path.as_deref().unwrap_or("/{*rest}"));
     let methods = methods(cx, &place.key("methods"), &raw.methods);
     Some(RouteMatch { listener: listener?, host: host?, path: path?, methods })
 }
@@ -90,7 +92,10 @@ fn listener(cx: &mut Context<'_>, place: &Place<'_>, written: &str, listeners: &
         }
         Some(index) => Some(ListenerId(narrow(index as u64))),
         None => {
-            let known = listeners.iter().filter(|listener| !listener.admin).map(|listener| listener.name.as_str());
+            // As written, and without those that come from a reference.
+            let written = cx.document["listeners"].as_array().into_iter().flatten();
+            let names = written.filter(|raw| raw["admin"] != true).filter_map(|raw| raw["name"].as_str());
+            let known = names.filter(|name| !name.contains('$'));
             let remedy = suggestion(&name.text, known);
             cx.complain(place, "there is no listener of that name", remedy);
             None
@@ -145,11 +150,21 @@ fn methods(cx: &mut Context<'_>, place: &Place<'_>, written: &[Option<String>]) 
     methods
 }
 
-/// Finds routes that match the same requests: same listener, host and path, whatever its captures are called, and a method in common. A
-/// route without methods takes those that no other route of its path names, so it only conflicts with another such.
+/// Finds routes that match the same requests: same listener, host and path, whatever its captures are called, and a
+/// method in common. A route without methods takes those that no other route of its path names, so it only conflicts
+/// with another such.
 #[derive(Default)]
 struct Conflicts {
-    routes_by_place: BTreeMap<(Option<ListenerId>, String, String), Vec<(usize, Vec<String>)>>,
+    /// Positions and methods.
+    routes_by_target: BTreeMap<Target, Vec<(usize, Vec<String>)>>,
+}
+
+/// A match without its methods and without the names of its captures.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Target {
+    listener: Option<ListenerId>,
+    host: String,
+    path: String,
 }
 
 impl Conflicts {
@@ -158,16 +173,19 @@ impl Conflicts {
             HostMatch::Any => "*",
             HostMatch::Exact(host) | HostMatch::Suffix(host) => host,
         };
-        let mut shape = String::new();
+        let mut path = String::new();
         for segment in matcher.path.segments() {
-            shape.push('/');
-            shape.push_str(match segment {
+            path.push('/');
+            path.push_str(match segment {
                 Segment::Literal(literal) => literal,
                 Segment::Capture(_) => "{}",
                 Segment::Rest(_) => "{*}",
             });
         }
-        let routes = self.routes_by_place.entry((matcher.listener, host.to_owned(), shape)).or_default();
+        let routes = self
+            .routes_by_target
+            .entry(Target { listener: matcher.listener, host: host.to_owned(), path })
+            .or_default();
         let first = routes.iter().find(|(_, methods)| {
             let both_take_all = methods.is_empty() && matcher.methods.is_empty();
             both_take_all || methods.iter().any(|method| matcher.methods.contains(method))
@@ -209,8 +227,9 @@ fn action(
     let upstream = raw.upstream.as_deref().and_then(|name| upstream(cx, &place_of_upstream, name, upstreams));
     let place = place.key("rewrite");
     let written = raw.rewrite.as_ref();
-    let rewrite = written.and_then(|raw| raw.path.as_deref()).zip(pattern);
-    let rewrite = rewrite.and_then(|(path, pattern)| rewrite_path(cx, &place.key("path"), path, pattern));
+    let matched = pattern.map(|pattern| (raw.r#match.path.as_deref().unwrap_or(raw::EVERY_PATH), pattern));
+    let rewrite = written.and_then(|raw| raw.path.as_deref()).zip(matched);
+    let rewrite = rewrite.and_then(|(path, matched)| rewrite_path(cx, &place.key("path"), path, matched));
     let host = written.and_then(|raw| raw.host.as_deref());
     let host = host.and_then(|host| upstream_host(cx, &place.key("host"), host)).unwrap_or(UpstreamHost::Client);
     Some(RouteAction::Proxy(ProxyPlan { upstream: upstream?, rewrite, host }))
@@ -232,55 +251,31 @@ fn rewrite_path(
     cx: &mut Context<'_>,
     place: &Place<'_>,
     written: &str,
-    pattern: &PathPattern,
+    matched: (&str, &PathPattern),
 ) -> Option<Vec<RewritePart>> {
     let text = cx.expand(place, written)?.text;
-    let parts = split_rewrite(&text, pattern);
-    match parts {
-        Ok(parts) => Some(parts),
-        Err((problem, remedy)) => {
-            cx.complain(place, problem, remedy);
-            None
+    let (written_match, pattern) = matched;
+    let error = match pattern.parse_rewrite(&text) {
+        Ok(parts) => return Some(parts),
+        Err(error) => error,
+    };
+    let remedy = match &error {
+        RewriteError::UnknownCapture(name) => {
+            // Only names that stand in the file, because the match may have come from a reference.
+            let known = pattern.captures().filter(|name| written_match.contains(name)).collect::<Vec<_>>();
+            match known.as_slice() {
+                [] => "capture a part of the match, as in \"/a/{*rest}\"".to_owned(),
+                known => suggestion(name, known.iter().copied()),
+            }
         }
-    }
-}
-
-fn split_rewrite(text: &str, pattern: &PathPattern) -> Result<Vec<RewritePart>, (String, String)> {
-    let bad_form = || "write \"/fixed/{capture}\", with captures of the match".to_owned();
-    if !text.starts_with('/') {
-        return Err(("it does not begin with \"/\"".to_owned(), bad_form()));
-    }
-    if text.len() > limits::PATTERN {
-        return Err(("it is too long".to_owned(), format!("write {} bytes at most", limits::PATTERN)));
-    }
-    let mut parts = Vec::new();
-    let mut rest = text;
-    while !rest.is_empty() {
-        let literal_end = rest.find('{').unwrap_or(rest.len());
-        let (literal, after) = rest.split_at(literal_end);
-        check_literal(literal).map_err(|error| (error.to_string(), bad_form()))?;
-        if literal.split('/').any(|segment| segment == "." || segment == "..") {
-            return Err(("it has a \".\" or \"..\" segment".to_owned(), "write the path that is meant".to_owned()));
-        }
-        if !literal.is_empty() {
-            parts.push(RewritePart::Literal(literal.to_owned()));
-        }
-        let Some(capture) = after.strip_prefix('{') else { break };
-        let (name, after) =
-            capture.split_once('}').ok_or_else(|| ("a capture has no closing brace".to_owned(), bad_form()))?;
-        let name = name.strip_prefix('*').unwrap_or(name);
-        let index = pattern.captures().position(|capture| capture == name).ok_or_else(|| {
-            let known = pattern.captures().collect::<Vec<_>>();
-            let remedy = match known.as_slice() {
-                [] => format!("the match {pattern} captures nothing: name a part of it, as in \"/a/{{*rest}}\""),
-                _ => suggestion(name, known),
-            };
-            ("it has a capture that the match does not have".to_owned(), remedy)
-        })?;
-        parts.push(RewritePart::Capture(index));
-        rest = after;
-    }
-    Ok(parts)
+        RewriteError::NoSlash
+        | RewriteError::TooLong
+        | RewriteError::DotSegment
+        | RewriteError::Unclosed
+        | RewriteError::Literal(_) => "write \"/fixed/{capture}\", with captures of the match".to_owned(),
+    };
+    cx.complain(place, error.to_string(), remedy);
+    None
 }
 
 fn upstream_host(cx: &mut Context<'_>, place: &Place<'_>, written: &str) -> Option<UpstreamHost> {
@@ -349,11 +344,12 @@ fn field_edits(cx: &mut Context<'_>, place: &Place<'_>, raw: &raw::FieldEdits) -
         let place = place.key("remove");
         let place = place.index(index);
         let Some(name) = written.as_deref().and_then(|written| cx.expand(&place, written)) else { continue };
-        if let Some(name) = field_name(cx, &place, &name.text) {
-            if remove.contains(&name) {
+        match field_name(&name.text) {
+            Ok(name) if remove.contains(&name) => {
                 cx.complain(&place, "the field is in the list twice", "name each field once");
             }
-            remove.push(name);
+            Ok(name) => remove.push(name),
+            Err((problem, remedy)) => cx.complain(&place, problem, remedy),
         }
     }
     FieldEdits { remove, set: fields(cx, &place.key("set"), &raw.set), add: fields(cx, &place.key("add"), &raw.add) }
@@ -375,35 +371,37 @@ fn fields(cx: &mut Context<'_>, place: &Place<'_>, written: &BTreeMap<String, St
                 cx.complain_unseen(&place, "the value is too long", remedy);
             }
         }
-        let Some(name) = field_name(cx, &place, name) else { continue };
-        if seen.earlier(name.clone(), index).is_some() {
-            let problem = "the field is there twice, in another case of letters";
-            cx.complain_unseen(&place, problem, "keep one of the two");
+        match field_name(name) {
+            Ok(name) if seen.earlier(name.clone(), index).is_some() => {
+                let problem = "the field is there twice, in another case of letters";
+                cx.complain_unseen(&place, problem, "keep one of the two");
+            }
+            Ok(name) => fields.extend(value.map(|value| (name, value))),
+            Err((problem, remedy)) => cx.complain_unseen(&place, problem, remedy),
         }
-        fields.extend(value.map(|value| (name, value)));
     }
     fields
 }
 
-fn field_name(cx: &mut Context<'_>, place: &Place<'_>, name: &str) -> Option<String> {
+/// A name that a route may change, in lower case; otherwise problem and remedy.
+fn field_name(name: &str) -> Result<String, (&'static str, String)> {
     if !syntax::is_token(name) || name.len() > limits::EDITED_NAME {
         let remedy = format!("use 1 to {} letters, digits and \"-\"", limits::EDITED_NAME);
-        cx.complain_unseen(place, format!("{} is not a field name", shown(&name.into())), remedy);
-        return None;
+        return Err(("it is not a field name", remedy));
     }
     let name = name.to_ascii_lowercase();
-    if !editable(&name) {
-        let remedy = match name.as_str() {
-            "host" => "use the route's \"rewrite\": { \"host\": .. }",
-            _ => "leave it out",
-        };
-        cx.complain_unseen(place, "the gateway writes this field itself", remedy);
-        return None;
+    if editable(&name) {
+        return Ok(name);
     }
-    Some(name)
+    let remedy = match name.as_str() {
+        "host" => "use the route's \"rewrite\": { \"host\": .. }",
+        _ => "leave it out",
+    };
+    Err(("the gateway writes this field itself", remedy.to_owned()))
 }
 
-/// Whether a route may change the field: not if it frames the message, names its target or belongs to one connection (RFC 9110 sections
+/// Whether a route may change the field: not if it frames the message, names its target or belongs to one connection
+/// (RFC 9110 sections
 /// 7.2 and 7.6.1), because the gateway decides those anew for each side. In lower case.
 fn editable(name: &str) -> bool {
     !matches!(

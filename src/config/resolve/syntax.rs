@@ -12,15 +12,15 @@ pub(super) fn is_token(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(known)
 }
 
-/// Whether `text` may be a field value (RFC 9110 section 5.5): visible characters, spaces and tabs, nothing that ends a line, and no
-/// space at its ends, which would be lost on the way.
+/// Whether `text` may be a field value (RFC 9110 section 5.5): visible characters, spaces and tabs, nothing that ends a
+/// line, and no space at its ends, which would be lost on the way.
 pub(super) fn is_field_value(text: &str) -> bool {
     let known = |byte: u8| byte == b'\t' || (byte >= b' ' && byte != 0x7f);
     text.bytes().all(known) && text.trim_matches([' ', '\t']).len() == text.len()
 }
 
-/// Reads a host name, an IPv4 address or an IPv6 address in brackets into the form in which hosts are compared: lower case, without a final
-/// dot.
+/// Reads a host name, an IPv4 address or an IPv6 address in brackets into the form in which hosts are compared: lower
+/// case, without a final dot.
 pub(super) fn read_host(text: &str) -> Option<String> {
     if let Some(address) = text.strip_prefix('[') {
         let address = address.strip_suffix(']')?.parse::<Ipv6Addr>().ok()?;

@@ -59,6 +59,8 @@ fn endpoints(cx: &mut Context<'_>, place: &Place<'_>, written: &[Option<String>]
                 }
                 endpoints.push(endpoint);
             }
+            // What stands in front of an "@" may be a password.
+            Err((problem, remedy)) if expanded.text.contains('@') => cx.complain_unseen(&place, problem, remedy),
             Err((problem, remedy)) => cx.complain(&place, problem, remedy),
         }
     }

@@ -69,7 +69,10 @@ impl Demo {
         let tries = [
             ("a response from the backend, by way of the gateway", format!("curl -i http://127.0.0.1:{gateway}/")),
             ("a path rewritten on its way", format!("curl -i http://127.0.0.1:{gateway}/api/orders/42")),
-            ("a method that the route does not take", format!("curl -i -X DELETE http://127.0.0.1:{gateway}/api/orders/42")),
+            (
+                "a method that the route does not take",
+                format!("curl -i -X DELETE http://127.0.0.1:{gateway}/api/orders/42"),
+            ),
             ("a backend that is down", format!("curl -i http://127.0.0.1:{gateway}/broken")),
             ("what was counted", format!("curl -s http://127.0.0.1:{admin}/metrics | grep upstream_requests")),
         ];

@@ -148,7 +148,9 @@ fn unsafe_code_lives_in_the_ring_only_and_each_block_says_why_it_is_sound() {
                 if !above.iter().any(|line| line.contains("SAFETY:")) {
                     complaints.push(format!("{place}: no SAFETY comment"));
                 }
-            } else if code.contains("unsafe fn") && !lines[number.saturating_sub(12)..number].iter().any(|line| line.contains("# Safety")) {
+            } else if code.contains("unsafe fn")
+                && !lines[number.saturating_sub(12)..number].iter().any(|line| line.contains("# Safety"))
+            {
                 complaints.push(format!("{place}: no # Safety section"));
             }
         }

@@ -44,7 +44,9 @@ pub enum Step {
 /// What became of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
-    Connected { reused: bool },
+    Connected {
+        reused: bool,
+    },
     NotConnected(DialFault),
     /// The head of the final response is there.
     Responded,

@@ -22,7 +22,7 @@ impl TargetId {
 }
 
 /// A place in the queue for a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Ticket(u64);
 
 /// What a request that needs a connection gets.

@@ -5,15 +5,16 @@
 //! for the other.
 
 use std::cell::Cell;
+use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::task::Poll;
 use std::time::Duration;
 
 use super::connection::{Connection, Inbound};
-use super::counters::add;
+use super::counters::{UpstreamCounters, add};
 use super::dial::Lease;
-use super::prepare::Forward;
+use super::prepare::{self, Forward};
 use super::record::Record;
 use super::relay::{RelayFault, Sink, Source, relay, send_whole};
 use super::respond::{self, Answered, Response, ResponseContext};
@@ -55,17 +56,52 @@ struct Progress {
     answered: Cell<bool>,
 }
 
+/// What an attempt came to.
+struct End {
+    event: Event,
+    after: After,
+    /// The upstream's connection is between two messages.
+    reusable: bool,
+    /// The upstream has switched protocols; this is the head that says so.
+    switched: Option<Vec<u8>>,
+}
+
+impl End {
+    fn failed(kind: AttemptFaultKind, replayable: bool, sent: bool, answered: bool) -> Self {
+        let event = Event::Failed(AttemptFault { kind, replayable, sent, answered });
+        Self { event, after: After::Linger, reusable: false, switched: None }
+    }
+
+    fn broken() -> Self {
+        Self { event: Event::Broken, after: After::Close, reusable: false, switched: None }
+    }
+}
+
 impl Attempt<'_> {
     /// Runs the attempt on the connection of `lease`, and says how the exchange goes on and what becomes of the client's connection.
-    pub async fn run(self, mut lease: Lease) -> (Step, After) {
-        let Attempt { session, forward, record, exchange } = self;
-        let shard = session.shard().clone();
+    pub async fn run(mut self, mut lease: Lease) -> (Step, After) {
+        let end = self.exchange_messages(lease.connection()).await;
+        if let Some(head) = end.switched {
+            let event = self.tunnel(head, lease.connection()).await;
+            return (self.exchange.handle(event), After::Close);
+        }
+        if end.reusable {
+            lease.keep();
+        }
+        (self.exchange.handle(end.event), end.after)
+    }
+
+    async fn exchange_messages(&mut self, connection: &mut Connection) -> End {
+        let shard = self.session.shard().clone();
         let ring = &*shard.ring;
+        let context = ResponseContext::new(self.session, self.forward);
+        let timeouts = self.session.listener().timeouts;
+        let Session { connection: Connection { stream: client, inbound }, timer, .. } = &mut *self.session;
+        let Connection { stream: upstream, inbound: from_upstream } = connection;
+        let Record { status, uploaded, sent, id, is_cut, endpoint, .. } = &mut *self.record;
+        let forward = &mut *self.forward;
+        let Forward { deadline, frame, expects_continue, .. } = *forward;
         let plan = &shard.plan.upstreams[forward.upstream.index()];
-        let (timeouts, deadline) = (session.listener().timeouts, forward.deadline);
-        let context = ResponseContext::new(session, forward);
-        let Session { connection: Connection { stream: client, inbound }, timer, .. } = session;
-        let Connection { stream: upstream, inbound: from_upstream } = lease.connection();
 
         // What can go out at once does: the head, and the content that came with it.
         let mut source = Source {
@@ -77,37 +113,49 @@ impl Attempt<'_> {
         };
         let (mut outgoing, complete) = match forward.first.take() {
             Some(first) => first,
-            None if forward.expects_continue => (Outgoing::new(std::mem::take(&mut forward.head), None, b""), false),
-            None => match source.piece(forward.frame, std::mem::take(&mut forward.head)) {
+            None if expects_continue => (Outgoing::new(std::mem::take(&mut forward.head), None, b""), false),
+            None => match source.piece(frame, std::mem::take(&mut forward.head)) {
                 Ok(first) => first,
-                Err(fault) => return (exchange.handle(Event::Failed(unsent(content_fault(fault)))), After::Linger),
+                Err(fault) => return End::failed(content_fault(fault), false, false, false),
             },
         };
+        if forward.host_of_endpoint {
+            let endpoint = usize::from(endpoint.unwrap_or_default());
+            prepare::set_host(&mut outgoing.head, &plan.endpoints[endpoint].authority);
+        }
         source.arm(complete);
         from_upstream.arm(upstream, Size::Small, Expect::Later);
-        let sent = send_whole(upstream, &mut outgoing, timer, plan.timeouts.idle, deadline, ring).await;
+        let gone_out = send_whole(upstream, &mut outgoing, timer, plan.timeouts.idle, deadline, ring).await;
+        uploaded.set(uploaded.get() + outgoing.sent() as u64);
         let progress = Progress {
-            uploaded: Cell::new(complete && sent.is_ok()),
-            may_upload: Cell::new(!forward.expects_continue),
+            uploaded: Cell::new(complete && gone_out.is_ok()),
+            may_upload: Cell::new(!expects_continue),
             answered: Cell::new(false),
         };
-        record.uploaded.set(record.uploaded.get() + outgoing.sent() as u64);
 
-        let uploaded = &record.uploaded;
         let mut client_side = pin!(async {
-            if !complete && sent.is_ok() {
-                let sink = Sink { stream: upstream, frame: forward.frame, patience: plan.timeouts.idle, sent: uploaded };
+            if !complete && gone_out.is_ok() {
+                let sink = Sink { stream: upstream, frame, patience: plan.timeouts.idle, sent: uploaded };
                 upload(&shard, &mut source, sink, &progress, deadline).await.map_err(ClientFault::Upload)?;
             }
             poll_fn(|cx| source.inbound.poll_gone(cx)).await;
-            Err::<std::convert::Infallible, _>(ClientFault::Gone)
+            Err::<Infallible, _>(ClientFault::Gone)
         });
-        let reading = ReadHead { shard: &shard, context: &context, plan, client, upstream, progress: &progress, deadline, id: record.id.as_str() };
-        let response = match &sent {
+        let reading = ReadHead {
+            shard: &shard,
+            context: &context,
+            plan,
+            client,
+            upstream,
+            progress: &progress,
+            deadline,
+            id: id.as_str(),
+        };
+        let response = match &gone_out {
             // A backend that has closed may have said why before.
             Ok(()) | Err(RelayFault::SinkClosed) => {
-                let mut head = pin!(reading.run(from_upstream, timer, &record.sent));
-                select(head.as_mut(), client_side.as_mut()).await
+                let mut reading = pin!(reading.run(from_upstream, timer, sent));
+                select(reading.as_mut(), client_side.as_mut()).await
             }
             Err(RelayFault::Deadline) => Ok(Err(AttemptFaultKind::Deadline)),
             Err(_) => Ok(Err(AttemptFaultKind::FirstByteTimeout)),
@@ -116,36 +164,21 @@ impl Attempt<'_> {
             Ok(Ok(response)) => response,
             Ok(Err(kind)) => {
                 let replayable = complete || !progress.may_upload.get();
-                let fault = AttemptFault { kind, replayable, sent: true, answered: progress.answered.get() };
                 outgoing.rewind();
                 forward.first = Some((outgoing, complete));
-                return (exchange.handle(Event::Failed(fault)), After::Linger);
+                return End::failed(kind, replayable, true, progress.answered.get());
             }
-            Err(fault) => {
-                let kind = match fault {
-                    ClientFault::Gone => AttemptFaultKind::ClientGone,
-                    ClientFault::Upload(fault) => content_fault(fault),
-                };
-                let fault = AttemptFault { kind, replayable: false, sent: true, answered: false };
-                return (exchange.handle(Event::Failed(fault)), After::Linger);
-            }
+            Err(ClientFault::Gone) => return End::failed(AttemptFaultKind::ClientGone, false, true, false),
+            Err(ClientFault::Upload(fault)) => return End::failed(content_fault(fault), false, true, false),
         };
         shard.give_back(outgoing.head);
-        record.status = Some(response.status);
-        count_response(&shard, forward, response.status);
-        match exchange.handle(Event::Responded) {
-            Step::Relay => {}
-            other => return (other, After::Linger),
+        *status = Some(response.status);
+        count_response(&shard.counters.upstreams[forward.upstream.index()], response.status);
+        if response.switches {
+            return End { switched: Some(response.head), ..End::broken() };
         }
 
-        if response.switches {
-            drop(client_side);
-            let tunnel = Tunnel { shard: &shard, deadline, patience: timeouts.write, idle: plan.timeouts.idle };
-            let sides = ((client, source.inbound), (upstream, from_upstream));
-            let step = exchange.handle(tunnel.run(response.head, sides, timer, record).await);
-            return (step, After::Close);
-        }
-        let before = record.sent.get();
+        let sent_before = sent.get();
         let relayed = {
             let mut source = Source {
                 stream: upstream,
@@ -154,38 +187,51 @@ impl Attempt<'_> {
                 patience: plan.timeouts.idle,
                 allowance: u64::MAX,
             };
-            let sink = Sink { stream: client, frame: response.frame, patience: timeouts.write, sent: &record.sent };
+            let sink = Sink { stream: client, frame: response.frame, patience: timeouts.write, sent };
             let mut download = pin!(relay(&mut source, sink, response.head, timer, deadline, ring));
             select(download.as_mut(), client_side.as_mut()).await
         };
-        let uploaded = progress.uploaded.get();
         match relayed {
             Ok(Ok(head)) => shard.give_back(head),
             // Nothing of it went downstream: the client can still be told.
-            Ok(Err(RelayFault::SourceMalformed(_))) if record.sent.get() == before => {
-                record.status = None;
-                let kind = AttemptFaultKind::Malformed;
-                let fault = AttemptFault { kind, replayable: false, sent: true, answered: true };
-                return (exchange.handle(Event::Failed(fault)), After::Linger);
+            Ok(Err(RelayFault::SourceMalformed(_))) if sent.get() == sent_before => {
+                *status = None;
+                return End::failed(AttemptFaultKind::Malformed, false, true, true);
             }
             Ok(Err(_)) | Err(_) => {
-                record.is_cut = true;
+                *is_cut = true;
                 if response.ends_with_connection {
                     // An orderly end would make it look complete.
                     client.reset_on_close();
                 }
-                return (exchange.handle(Event::Broken), After::Close);
+                return End::broken();
             }
         }
-        if response.upstream_persists && uploaded {
-            lease.keep();
-        }
+        let uploaded = progress.uploaded.get();
         let after = match (response.client_persists, uploaded) {
             (true, true) => After::Keep,
             (false, true) => After::Close,
             (_, false) => After::Linger,
         };
-        (exchange.handle(Event::Relayed), after)
+        End { event: Event::Relayed, after, reusable: response.upstream_persists && uploaded, switched: None }
+    }
+
+    /// What follows a 101: its head goes out, and from then on bytes go both ways.
+    async fn tunnel(&mut self, head: Vec<u8>, upstream: &mut Connection) -> Event {
+        let shard = self.session.shard().clone();
+        let patience = self.session.listener().timeouts.write;
+        let idle = shard.plan.upstreams[self.forward.upstream.index()].timeouts.idle;
+        let Session { connection: client, timer, .. } = &mut *self.session;
+        let mut outgoing = Outgoing::new(head, None, b"");
+        if send_whole(&client.stream, &mut outgoing, timer, patience, self.forward.deadline, &shard.ring).await.is_err()
+        {
+            return Event::Broken;
+        }
+        let (to_client, to_upstream) = upgrade::tunnel(&shard, client, upstream, timer, idle).await;
+        let Record { sent, uploaded, .. } = &*self.record;
+        sent.set(sent.get() + outgoing.sent() as u64 + to_client);
+        uploaded.set(uploaded.get() + to_upstream);
+        Event::Relayed
     }
 }
 
@@ -311,50 +357,18 @@ impl ReadHead<'_> {
     }
 }
 
-/// What follows a 101.
-struct Tunnel<'a> {
-    shard: &'a Shard,
-    deadline: Deadline,
-    patience: Duration,
-    idle: Duration,
-}
-
-impl Tunnel<'_> {
-    async fn run(
-        &self,
-        head: Vec<u8>,
-        (client, upstream): ((&Stream, &mut Inbound), (&Stream, &mut Inbound)),
-        timer: &mut Timer,
-        record: &mut Record,
-    ) -> Event {
-        let mut outgoing = Outgoing::new(head, None, b"");
-        let ring = &self.shard.ring;
-        if send_whole(client.0, &mut outgoing, timer, self.patience, self.deadline, ring).await.is_err() {
-            return Event::Broken;
-        }
-        let (to_client, to_upstream) = upgrade::tunnel(self.shard, client, upstream, timer, self.idle).await;
-        record.sent.set(record.sent.get() + outgoing.sent() as u64 + to_client);
-        record.uploaded.set(record.uploaded.get() + to_upstream);
-        Event::Relayed
-    }
-}
-
 /// The first future's output, unless the client's side ends before.
 async fn select<T>(
     mut main: Pin<&mut impl Future<Output = T>>,
-    mut client_side: Pin<&mut impl Future<Output = Result<std::convert::Infallible, ClientFault>>>,
+    mut client_side: Pin<&mut impl Future<Output = Result<Infallible, ClientFault>>>,
 ) -> Result<T, ClientFault> {
     poll_fn(|cx| {
         if let Poll::Ready(output) = main.as_mut().poll(cx) {
             return Poll::Ready(Ok(output));
         }
-        client_side.as_mut().poll(cx).map(|ended| Err(ended.unwrap_err()))
+        client_side.as_mut().poll(cx).map(|Err(fault)| Err(fault))
     })
     .await
-}
-
-fn unsent(kind: AttemptFaultKind) -> AttemptFault {
-    AttemptFault { kind, replayable: false, sent: false, answered: false }
 }
 
 /// What a fault of the upload means for the attempt.
@@ -370,8 +384,7 @@ fn content_fault(fault: RelayFault) -> AttemptFaultKind {
     }
 }
 
-fn count_response(shard: &Shard, forward: &Forward, status: u16) {
-    let counters = &shard.counters.upstreams[forward.upstream.index()];
+fn count_response(counters: &UpstreamCounters, status: u16) {
     let class = match status {
         ..300 => &counters.responses_2xx,
         300..400 => &counters.responses_3xx,

@@ -33,7 +33,10 @@ enum Input {
     Empty,
     Received(Buf),
     /// A head that came in several receives, with what came after it.
-    Joined { bytes: Vec<u8>, start: usize },
+    Joined {
+        bytes: Vec<u8>,
+        start: usize,
+    },
 }
 
 impl Connection {

@@ -97,8 +97,9 @@ cells! {
 }
 
 /// Upper bounds of the duration histogram, in microseconds.
-const BUCKETS_US: [u64; 14] =
-    [250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 5_000_000, 30_000_000];
+const BUCKETS_US: [u64; 14] = [
+    250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 5_000_000, 30_000_000,
+];
 
 const DURATION: Family = Family {
     name: "postern_upstream_request_duration_seconds",
@@ -207,7 +208,12 @@ impl Counters {
         for (slug, count) in problem::SLUGS.iter().zip(&self.problems) {
             render_sample(&mut out, PROBLEMS.name, &[&label("kind", slug)], count.get());
         }
-        render_group(&mut out, ShardCounters::FAMILIES, &[String::new()], &[self.shard.cells().map(Cell::get).collect()]);
+        render_group(
+            &mut out,
+            ShardCounters::FAMILIES,
+            &[String::new()],
+            &[self.shard.cells().map(Cell::get).collect()],
+        );
         out
     }
 }

@@ -82,8 +82,7 @@ impl Dialer<'_> {
         let upstream = self.upstream;
         let mut granted = false;
         loop {
-            let checkout =
-                self.shard.with(|state, now| state.upstream(upstream).checkout(now, fresh, avoid, granted));
+            let checkout = self.shard.with(|state, now| state.upstream(upstream).checkout(now, fresh, avoid, granted));
             match checkout {
                 Checkout::Reuse { target, connection, born } => {
                     let mut lease = self.hold(target, Some(connection), born);
@@ -166,7 +165,10 @@ async fn connect(shard: &Rc<Shard>, address: &SocketAddress) -> io::Result<Strea
 }
 
 /// `future`'s output, unless the client goes away first.
-pub fn unless_gone<F: Future + Unpin>(client: &mut Inbound, mut future: F) -> impl Future<Output = Option<F::Output>> + Unpin {
+pub fn unless_gone<F: Future + Unpin>(
+    client: &mut Inbound,
+    mut future: F,
+) -> impl Future<Output = Option<F::Output>> + Unpin {
     poll_fn(move |cx| {
         if let Poll::Ready(output) = Pin::new(&mut future).poll(cx) {
             return Poll::Ready(Some(output));

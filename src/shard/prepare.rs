@@ -14,7 +14,7 @@ use crate::logic::http::encode::{self, Persistence, RequestEncoding, RequestIdFi
 use crate::logic::http::forwarded::Forwarding;
 use crate::logic::http::problem::{self, Problem, ProblemKind};
 use crate::logic::http::reply::{self, Reply, ReplyContext};
-use crate::logic::http::{BodyFraming, BodyReader, HeadLimits, Method, Parsed, RequestHead, TargetForm, Version};
+use crate::logic::http::{BodyFraming, BodyReader, HeadLimits, Parsed, RequestHead, TargetForm, Version};
 use crate::logic::http::{parse_request, request_id, target};
 use crate::logic::route::{self, Captures, Found};
 use crate::ring::Outgoing;
@@ -27,7 +27,11 @@ pub enum Prepared {
     /// The head cannot be believed, or was too slow: an answer, and the connection's end.
     Refuse(ProblemKind),
     /// An answer of our own; then the rest of the request is to be read.
-    Reply { bytes: Vec<u8>, reader: BodyReader, keep: bool },
+    Reply {
+        bytes: Vec<u8>,
+        reader: BodyReader,
+        keep: bool,
+    },
     Admin(AdminRequest),
     Forward(Forward),
 }
@@ -231,17 +235,15 @@ impl Context<'_> {
         let mut bytes = self.shard.spare();
         record.status = Some(reply.status);
         let date = self.shard.date.borrow();
-        reply::reply(&mut bytes, reply, &reply_context(record, head.method.is_head(), head.version, keep, date.as_str()));
+        reply::reply(
+            &mut bytes,
+            reply,
+            &reply_context(record, head.method.is_head(), head.version, keep, date.as_str()),
+        );
         Prepared::Reply { bytes, reader: BodyReader::new(head.framing), keep }
     }
 
-    fn problem(
-        &self,
-        head: &RequestHead<'_>,
-        record: &mut Record,
-        kind: ProblemKind,
-        allow: Option<&str>,
-    ) -> Prepared {
+    fn problem(&self, head: &RequestHead<'_>, record: &mut Record, kind: ProblemKind, allow: Option<&str>) -> Prepared {
         let keep = self.keeps(head);
         let problem = Problem { kind, allow, retry_after: None };
         let bytes = encode_problem(self.shard, record, &problem, (head.method.is_head(), head.version, keep));

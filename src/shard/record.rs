@@ -108,7 +108,8 @@ impl Record {
         }
         let (Some(log), Some(mut line)) = (&shard.access_log, self.line.take()) else { return };
         let upstream = self.upstream.map(|id| &shard.plan.upstreams[id.index()]);
-        let endpoint = upstream.zip(self.endpoint).map(|(plan, index)| plan.endpoints[usize::from(index)].authority.as_str());
+        let endpoint =
+            upstream.zip(self.endpoint).map(|(plan, index)| plan.endpoints[usize::from(index)].authority.as_str());
         let closing = Closing {
             status: self.status,
             received,

@@ -69,12 +69,13 @@ impl Source<'_> {
     pub fn piece(&mut self, frame: Frame, mut head: Vec<u8>) -> Result<(Outgoing, bool), RelayFault> {
         let arrived = self.inbound.bytes();
         let arrived_bytes = arrived.len();
-        let Decoded { consumed, content, complete } = self.reader.decode(arrived).map_err(RelayFault::SourceMalformed)?;
+        let Decoded { consumed, content, complete } =
+            self.reader.decode(arrived).map_err(RelayFault::SourceMalformed)?;
         self.allowance = self.allowance.checked_sub(content.len() as u64).ok_or(RelayFault::TooLong)?;
 
         let is_chunk = frame == Frame::Chunked && !content.is_empty();
         if is_chunk {
-            encode::chunk_prefix(&mut head, content.len());
+            head.extend_from_slice(encode::chunk_prefix(content.len()).as_ref());
         }
         let trailers = self.reader.trailers();
         let in_place = content.len() >= COPY_BELOW && consumed == arrived_bytes && (trailers.is_empty() || !complete);

@@ -1,11 +1,11 @@
 //! From the bytes of a response's head to the head that the client gets, in one synchronous step.
 
+use super::Phase;
 use super::Shard;
 use super::connection::Inbound;
 use super::prepare::{Forward, REQUEST_ID_FIELD};
 use super::relay::Frame;
 use super::serve_h1::Session;
-use super::{Phase, record::Record};
 use crate::config::plan::UpstreamPlan;
 use crate::ids::RouteId;
 use crate::logic::http::encode::{self, Persistence, RequestIdField, ResponseEncoding};

@@ -4,7 +4,6 @@ use super::attempt::Attempt;
 use super::counters::add;
 use super::dial::Dialer;
 use super::prepare::{self, Forward};
-use super::relay::Frame;
 use super::record::Record;
 use super::serve_h1::{After, Session};
 use crate::deadline::Deadline;
@@ -39,7 +38,7 @@ pub async fn run(session: &mut Session, mut forward: Forward, record: &mut Recor
                 }
             }
             Step::Attempt => {
-                let mut lease = lease.take().expect("an attempt follows a connection");
+                let lease = lease.take().expect("an attempt follows a connection");
                 record.attempts += 1;
                 record.endpoint = Some(shard.with(|state, _| state.upstream(forward.upstream).endpoint(lease.target)));
                 add(&counters.requests, 1);

@@ -150,7 +150,8 @@ impl Session {
         loop {
             let Some(rest) = left.checked_sub(inbound.bytes().len()) else { return };
             left = rest;
-            inbound.consume(inbound.bytes().len());
+            let arrived = inbound.bytes().len();
+            inbound.consume(arrived);
             let filling = poll_fn(|cx| inbound.poll_fill(stream, Size::Small, cx));
             if !matches!(timer.within(end, filling).await, Ok(Ok(true))) {
                 return;

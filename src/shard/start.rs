@@ -16,7 +16,7 @@ use glommio::{LocalExecutorBuilder, Placement};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use super::access_log::{self, AccessLog};
+use super::access_log;
 use super::listen::{Door, accept_until_drained};
 use super::{Phase, Shard, clock, driver, lookup, task};
 use crate::config::plan::{ListenerPlan, Plan, SocketAddress};
@@ -180,7 +180,8 @@ fn bind_all(plan: &Plan) -> Result<Sockets, StartError> {
     for (id, listener) in (0..).map(ListenerId).zip(&plan.listeners) {
         // One shard serves the admin listener: it asks the others.
         let wanted = if listener.admin { 1 } else { shards };
-        let bound = bind(listener, wanted).map_err(|source| StartError::Bind { address: show(&listener.address), source })?;
+        let bound =
+            bind(listener, wanted).map_err(|source| StartError::Bind { address: show(&listener.address), source })?;
         if let SocketAddress::Unix(path) = &listener.address {
             sockets.unix_paths.push(path.clone());
         }

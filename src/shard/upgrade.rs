@@ -1,10 +1,13 @@
 //! After a 101: bytes in both directions, and no messages any more.
 
+use std::cell::Cell;
 use std::future::poll_fn;
-use std::time::Instant;
+use std::pin::{Pin, pin};
+use std::task::Poll;
+use std::time::{Duration, Instant};
 
 use super::Shard;
-use super::connection::Inbound;
+use super::connection::{Connection, Inbound};
 use crate::ring::{Expect, Outgoing, Size, Stream, Timer};
 
 /// Passes bytes both ways until both sides have closed, one is broken, or nothing has moved for `idle`. Each side's close is passed on as such.
@@ -12,17 +15,16 @@ use crate::ring::{Expect, Outgoing, Size, Stream, Timer};
 /// Returns how many bytes went to the first and to the second.
 pub async fn tunnel(
     shard: &Shard,
-    first: (&Stream, &mut Inbound),
-    second: (&Stream, &mut Inbound),
+    first: &mut Connection,
+    second: &mut Connection,
     timer: &mut Timer,
-    idle: std::time::Duration,
+    idle: Duration,
 ) -> (u64, u64) {
-    let last_moved = std::cell::Cell::new(shard.now());
-    let moved = |now: Instant| last_moved.set(now);
-    let (to_first, to_second) = (std::cell::Cell::new(0), std::cell::Cell::new(0));
-    let forward = std::pin::pin!(pump(shard, first.1, first.0, second.0, &moved, &to_second));
-    let backward = std::pin::pin!(pump(shard, second.1, second.0, first.0, &moved, &to_first));
-    let mut both = std::pin::pin!(both(forward, backward));
+    let last_moved = Cell::new(shard.now());
+    let (to_first, to_second) = (Cell::new(0), Cell::new(0));
+    let forward = pin!(pump(shard, (&first.stream, &mut first.inbound), &second.stream, &last_moved, &to_second));
+    let backward = pin!(pump(shard, (&second.stream, &mut second.inbound), &first.stream, &last_moved, &to_first));
+    let mut both = pin!(both(forward, backward));
     loop {
         let deadline = last_moved.get() + idle;
         match timer.within(deadline, both.as_mut()).await {
@@ -37,23 +39,20 @@ pub async fn tunnel(
 
 /// Ready when both have ended, or one has failed.
 fn both(
-    mut first: impl Future<Output = Result<(), Broken>> + Unpin,
-    mut second: impl Future<Output = Result<(), Broken>> + Unpin,
+    mut first: Pin<&mut impl Future<Output = Result<(), Broken>>>,
+    mut second: Pin<&mut impl Future<Output = Result<(), Broken>>>,
 ) -> impl Future<Output = ()> {
     let (mut first_done, mut second_done) = (false, false);
     poll_fn(move |cx| {
-        let ends = [
-            (!first_done).then(|| std::pin::Pin::new(&mut first).poll(cx)),
-            (!second_done).then(|| std::pin::Pin::new(&mut second).poll(cx)),
-        ];
-        for (end, done) in ends.into_iter().zip([&mut first_done, &mut second_done]) {
-            match end {
-                Some(std::task::Poll::Ready(Ok(()))) => *done = true,
-                Some(std::task::Poll::Ready(Err(Broken))) => return std::task::Poll::Ready(()),
-                Some(std::task::Poll::Pending) | None => {}
-            }
+        if !first_done && let Poll::Ready(end) = first.as_mut().poll(cx) {
+            first_done = true;
+            second_done |= end.is_err();
         }
-        if first_done && second_done { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+        if !second_done && let Poll::Ready(end) = second.as_mut().poll(cx) {
+            second_done = true;
+            first_done |= end.is_err();
+        }
+        if first_done && second_done { Poll::Ready(()) } else { Poll::Pending }
     })
 }
 
@@ -62,17 +61,15 @@ struct Broken;
 
 async fn pump(
     shard: &Shard,
-    inbound: &mut Inbound,
-    from: &Stream,
+    (from, inbound): (&Stream, &mut Inbound),
     to: &Stream,
-    moved: &impl Fn(Instant),
-    count: &std::cell::Cell<u64>,
+    last_moved: &Cell<Instant>,
+    count: &Cell<u64>,
 ) -> Result<(), Broken> {
     loop {
         if inbound.is_empty() && !inbound.fill(from, Size::Small).await.map_err(|_| Broken)? {
             return to.shutdown_write().await.map_err(|_| Broken);
         }
-        moved(shard.now());
         let mut outgoing = match inbound.take_buf() {
             Some(buf) => Outgoing::new(Vec::new(), Some(buf), b""),
             None => {
@@ -84,10 +81,11 @@ async fn pump(
         inbound.arm(from, Size::Small, Expect::Now);
         count.set(count.get() + outgoing.remaining() as u64);
         while outgoing.remaining() > 0 {
+            last_moved.set(shard.now());
             let (sent, rest) = to.send(outgoing).await;
             sent.map_err(|_| Broken)?;
-            moved(shard.now());
             outgoing = rest;
         }
+        last_moved.set(shard.now());
     }
 }

@@ -14,11 +14,12 @@ use crate::config::plan::FieldEdits;
 
 /// Follows the content of every chunk.
 pub const CHUNK_SUFFIX: &[u8] = b"\r\n";
+/// Both: the last content, and no trailers.
+pub const CHUNK_SUFFIX_AND_LAST_CHUNK: &[u8] = b"\r\n0\r\n\r\n";
+/// Asks a client for the content that it holds back (RFC 9110 section 15.2.1).
+pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 /// Ends a chunked body without trailers.
 pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
-
-/// Answers an expectation on our own account.
-pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// Room for what we add to a head, beyond the bytes that came.
 const ADDED_BYTES: usize = 256;
@@ -230,7 +231,7 @@ pub(super) fn finish(
         field(out, id.name.as_bytes(), id.value.as_bytes());
     }
     for (name, value) in edits.set.iter().chain(&edits.add) {
-        field(out, name.as_bytes(), value.as_bytes());
+        field(out, name.as_bytes(), value.expose().as_bytes());
     }
     match framing {
         BodyFraming::None | BodyFraming::UntilClose => {}

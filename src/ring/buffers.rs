@@ -28,8 +28,9 @@ pub enum Size {
 
 /// An odd number of cache lines, so that the first lines of neighbouring buffers do not compete for one set of the cache.
 pub const SMALL_BYTES: usize = 127 * 64;
-/// Holds what one receive of a loopback or offloading NIC can bring, and the largest UDP datagram.
-pub const LARGE_BYTES: usize = 1025 * 64;
+/// Holds what one receive of a loopback or offloading NIC can bring, and the largest UDP datagram (65,527 bytes over IPv6) behind the 108 bytes
+/// that describe it.
+pub const LARGE_BYTES: usize = 1027 * 64;
 
 /// How many buffers of each size a ring may use.
 #[derive(Clone, Copy, Debug)]
@@ -149,7 +150,7 @@ struct Group {
 
 impl Group {
     fn new(size: Size, count: u16, queue_entries: u16, submitter: &Submitter<'_>) -> io::Result<Self> {
-        let entries = queue_entries.min(count.max(1).next_power_of_two());
+        let entries = count.clamp(1, queue_entries).next_power_of_two();
         let queue = Mapping::new(usize::from(entries) * size_of::<types::BufRingEntry>())?;
         let memory = Mapping::new(usize::from(count) * size.bytes())?;
         // SAFETY: the queue is page-aligned, zeroed, large enough for `entries`, and outlives the ring: `Core` drops its ring before its buffers.

@@ -67,7 +67,6 @@ pub(super) enum Kind {
         header: Box<libc::msghdr>,
     },
     SendDatagrams(Box<super::datagram::Departure>),
-    Shutdown,
     /// Nobody waits: the descriptor is gone when this completes.
     Close,
     /// Nobody waits: if the message cannot be delivered, the bell's event descriptor is written instead.

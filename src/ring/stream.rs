@@ -79,13 +79,12 @@ impl Stream {
 
     /// Tells the peer that nothing more will be sent; receiving goes on.
     ///
+    /// A plain system call: it never waits, and io_uring would hand it to a worker thread.
+    ///
     /// # Errors
     /// What `shutdown(2)` says: not connected, mostly.
     pub async fn shutdown_write(&self) -> io::Result<()> {
-        let entry = opcode::Shutdown::new(types::Fd(self.socket.as_raw_fd()), libc::SHUT_WR).build();
-        // SAFETY: the entry names no memory; the operation keeps the socket open.
-        let ended = unsafe { self.ring.submit(Kind::Shutdown, Some(self.socket.clone()), |_| entry) }.await;
-        check(ended.result).map(drop)
+        self.socket.as_socket2().shutdown(std::net::Shutdown::Write)
     }
 
     /// The other end's address; `None` for Unix sockets and connections already reset.

@@ -163,9 +163,8 @@ impl Ring {
             core.unpark();
             let timeout = match wait {
                 Wait::No => Some(Duration::ZERO),
-                Wait::UntilEvent => {
-                    self.wheel.borrow().next().map(|next| next.saturating_duration_since(self.now.get()))
-                }
+                // The clock is read once more: what ran since the last turn may have taken long.
+                Wait::UntilEvent => self.wheel.borrow().next().map(|next| next.saturating_duration_since((self.clock)())),
             };
             core.enter(timeout)?;
             self.reap(&mut core, &mut scratch)

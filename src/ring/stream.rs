@@ -18,7 +18,7 @@ use super::socket::Socket;
 /// A connected stream. Dropping it closes the connection once its operations in flight have ended.
 pub struct Stream {
     ring: Rc<Ring>,
-    socket: Rc<Socket>,
+    pub(super) socket: Rc<Socket>,
 }
 
 /// Whether bytes are likely to be there already: decides if the kernel tries at once or waits first.
@@ -142,9 +142,7 @@ impl Future for Receive {
     type Output = io::Result<Option<Buf>>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let Ended { result, filled, operation } = std::task::ready!(Pin::new(&mut self.0).poll(cx));
-        drop(operation);
-        let buf = filled.map(|filled| self.0.ring.buf(filled));
+        let Ended { result, buf, .. } = std::task::ready!(Pin::new(&mut self.0).poll(cx));
         Poll::Ready(check(result).map(|_| buf.filter(|buf| !buf.is_empty())))
     }
 }

@@ -7,6 +7,7 @@
 //!
 //! When a group is empty the kernel refuses the receive; the ring then parks the operation and submits it again when a buffer comes back. Nothing is lost.
 
+use std::cell::RefCell;
 use std::ops::{Deref, DerefMut, Range};
 use std::ptr::NonNull;
 use std::rc::Rc;
@@ -14,8 +15,6 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::{fmt, io};
 
 use io_uring::{Submitter, types};
-
-use super::Ring;
 
 /// Which size a receive asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,8 +27,9 @@ pub enum Size {
 
 /// An odd number of cache lines, so that the first lines of neighbouring buffers do not compete for one set of the cache.
 pub const SMALL_BYTES: usize = 127 * 64;
-/// Holds what one receive of a loopback or offloading NIC can bring, and the largest UDP datagram.
-pub const LARGE_BYTES: usize = 1025 * 64;
+/// Holds what one receive of a loopback or offloading NIC can bring, and the largest UDP datagram (65,527 bytes over IPv6) behind the 108 bytes
+/// that describe it.
+pub const LARGE_BYTES: usize = 1027 * 64;
 
 /// How many buffers of each size a ring may use.
 #[derive(Clone, Copy, Debug)]
@@ -40,20 +40,16 @@ pub struct BufferCounts {
 
 /// Entries of a group's queue in the kernel: as many receives can complete in one turn before some are parked until the next. A power of two.
 const SMALL_QUEUE: u16 = 256;
-const LARGE_QUEUE: u16 = 32;
+pub(super) const LARGE_QUEUE: u16 = 32;
 
-/// A buffer that the kernel filled, named without owning it.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Filled {
-    pub size: Size,
-    pub id: u16,
-    pub len: u32,
-}
-
+/// Both groups of a ring. Each [`Buf`] shares them, and so keeps the memory even when it outlives the ring.
 pub(super) struct Buffers {
     small: Group,
     large: Group,
 }
+
+/// In a cell of its own, so that a buffer can be dropped anywhere: also where the ring is at work on its operations.
+pub(super) type SharedBuffers = Rc<RefCell<Buffers>>;
 
 impl Buffers {
     pub fn new(counts: BufferCounts, submitter: &Submitter<'_>) -> io::Result<Self> {
@@ -63,50 +59,32 @@ impl Buffers {
         })
     }
 
-    /// Notes that the kernel took a buffer out of its queue.
-    pub fn taken(&mut self, size: Size) {
-        self.group_mut(size).queued -= 1;
+    /// The buffer that the kernel took out of its queue and wrote `len` bytes to.
+    pub fn take(shared: &SharedBuffers, size: Size, id: u16, len: u32) -> Buf {
+        assert!(len as usize <= size.bytes(), "the kernel fills no more than the buffer's length");
+        let mut buffers = shared.borrow_mut();
+        let group = buffers.group_mut(size);
+        group.queued -= 1;
+        Buf { buffers: shared.clone(), memory: group.memory(id), start: 0, end: len, id, size }
     }
 
-    /// Takes a buffer back. It reaches the kernel with the next [`refill`](Self::refill).
-    pub fn release(&mut self, size: Size, id: u16) {
-        self.group_mut(size).free.push(id);
-    }
-
-    /// Offers free buffers to the kernel.
+    /// Offers free buffers to the kernel, among them those of every [`Buf`] dropped since the last time.
     pub fn refill(&mut self) {
         self.small.refill();
         self.large.refill();
     }
 
-    /// Whether a receive of this size would find a buffer after a refill.
-    pub fn available(&self, size: Size) -> bool {
-        let group = self.group(size);
-        group.queued > 0 || !group.free.is_empty()
+    /// How many receives of this size the kernel has buffers for.
+    pub fn queued(&self, size: Size) -> u16 {
+        match size {
+            Size::Small => self.small.queued,
+            Size::Large => self.large.queued,
+        }
     }
 
-    /// Buffers that are out: held by a [`Buf`] or by an operation.
+    /// Buffers that are out: each is a [`Buf`] somewhere, or on its way to become one.
     pub fn outstanding(&self) -> usize {
         self.small.outstanding() + self.large.outstanding()
-    }
-
-    pub fn memory(&self, size: Size, id: u16) -> NonNull<u8> {
-        self.group(size).memory(id)
-    }
-
-    /// Never gives the memory back: the kernel may still write to it.
-    pub fn leak(&mut self) {
-        for group in [&mut self.small, &mut self.large] {
-            group.memory.leak();
-            group.queue.leak();
-        }
-    }
-
-    fn group(&self, size: Size) -> &Group {
-        match size {
-            Size::Small => &self.small,
-            Size::Large => &self.large,
-        }
     }
 
     fn group_mut(&mut self, size: Size) -> &mut Group {
@@ -118,12 +96,11 @@ impl Buffers {
 }
 
 impl Size {
+    pub(super) const ALL: [Self; 2] = [Self::Small, Self::Large];
+
     /// The id of the group in the kernel.
     pub(super) fn group(self) -> u16 {
-        match self {
-            Self::Small => 0,
-            Self::Large => 1,
-        }
+        self as u16
     }
 
     pub fn bytes(self) -> usize {
@@ -149,10 +126,11 @@ struct Group {
 
 impl Group {
     fn new(size: Size, count: u16, queue_entries: u16, submitter: &Submitter<'_>) -> io::Result<Self> {
-        let entries = queue_entries.min(count.max(1).next_power_of_two());
+        let entries = count.clamp(1, queue_entries).next_power_of_two();
         let queue = Mapping::new(usize::from(entries) * size_of::<types::BufRingEntry>())?;
         let memory = Mapping::new(usize::from(count) * size.bytes())?;
-        // SAFETY: the queue is page-aligned, zeroed, large enough for `entries`, and outlives the ring: `Core` drops its ring before its buffers.
+        // SAFETY: the queue is page-aligned, zeroed and large enough for `entries`. It outlives every operation that takes from it: `Ring` waits for
+        // those before it drops its buffers, and leaks the buffers if it waits in vain.
         unsafe { submitter.register_buf_ring_with_flags(queue.0.as_ptr() as u64, entries, size.group(), 0)? };
         Ok(Self { size, count, memory, queue, mask: entries - 1, tail: 0, queued: 0, free: (0..count).rev().collect() })
     }
@@ -206,18 +184,12 @@ impl Mapping {
         }
         Ok(Self(NonNull::new(address).expect("a mapping without MAP_FIXED is never at zero"), bytes))
     }
-
-    fn leak(&mut self) {
-        self.1 = 0;
-    }
 }
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        if self.1 > 0 {
-            // SAFETY: the mapping is ours alone; nothing borrows from it once its owner is dropped.
-            unsafe { libc::munmap(self.0.as_ptr(), self.1) };
-        }
+        // SAFETY: the mapping is ours alone; nothing borrows from it once its owner is dropped.
+        unsafe { libc::munmap(self.0.as_ptr(), self.1) };
     }
 }
 
@@ -225,7 +197,7 @@ impl Drop for Mapping {
 ///
 /// It dereferences to the window of bytes that are still of interest; [`advance`](Self::advance) and [`keep`](Self::keep) narrow it.
 pub struct Buf {
-    ring: Rc<Ring>,
+    buffers: SharedBuffers,
     memory: NonNull<u8>,
     start: u32,
     end: u32,
@@ -234,11 +206,6 @@ pub struct Buf {
 }
 
 impl Buf {
-    pub(super) fn new(ring: Rc<Ring>, memory: NonNull<u8>, filled: Filled) -> Self {
-        assert!(filled.len as usize <= filled.size.bytes(), "the kernel fills no more than the buffer's length");
-        Self { ring, memory, start: 0, end: filled.len, id: filled.id, size: filled.size }
-    }
-
     /// Drops the first `count` bytes from the window.
     pub fn advance(&mut self, count: usize) {
         assert!(count <= self.len());
@@ -258,7 +225,7 @@ impl Deref for Buf {
 
     fn deref(&self) -> &[u8] {
         // SAFETY: `start..end` lies within the buffer's initialized part (the kernel wrote up to `end` at most, over zeroed pages); this `Buf` is the
-        // buffer's only owner until drop, and `ring` keeps the memory mapped.
+        // buffer's only owner until drop, and `buffers` keeps the memory mapped.
         unsafe {
             std::slice::from_raw_parts(self.memory.as_ptr().add(self.start as usize), (self.end - self.start) as usize)
         }
@@ -285,6 +252,6 @@ impl fmt::Debug for Buf {
 
 impl Drop for Buf {
     fn drop(&mut self) {
-        self.ring.release(self.size, self.id);
+        self.buffers.borrow_mut().group_mut(self.size).free.push(self.id);
     }
 }

@@ -15,7 +15,7 @@ use socket2::{Domain, Protocol, SockAddr, Type};
 
 use super::Ring;
 use super::buffers::{Buf, Size};
-use super::operation::{Ended, InFlight, Key, Kind, State};
+use super::operation::{Ended, InFlight, Key, Kind};
 use super::socket::Socket;
 use super::stream::check;
 
@@ -136,12 +136,7 @@ impl Datagram {
 
 impl Ring {
     /// Moves what has arrived into `batch` and returns how much that was; nothing means that the operation has ended.
-    fn poll_datagrams(
-        self: &Rc<Self>,
-        key: Key,
-        batch: &mut Vec<Received>,
-        cx: &mut Context<'_>,
-    ) -> Poll<io::Result<usize>> {
+    fn poll_datagrams(&self, key: Key, batch: &mut Vec<Received>, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let before = batch.len();
         loop {
             let mut core = self.core.borrow_mut();
@@ -149,12 +144,12 @@ impl Ring {
             let Kind::Datagrams { received, header } = &mut operation.kind else {
                 unreachable!("a datagram socket's operation receives")
             };
-            let Some(filled) = received.pop_front() else {
+            let Some(buf) = received.pop_front() else {
                 if batch.len() > before {
                     return Poll::Ready(Ok(batch.len() - before));
                 }
-                if let State::Done { result, .. } = operation.state {
-                    return Poll::Ready(check(result).map(|_| 0));
+                if let Some(fault) = operation.ended() {
+                    return Poll::Ready(fault.map_or(Ok(0), Err));
                 }
                 let replaced = operation.state.wait(cx);
                 drop(core);
@@ -163,7 +158,7 @@ impl Ring {
             };
             let (name_bytes, control_bytes) = (header.msg_namelen, header.msg_controllen);
             drop(core);
-            batch.extend(parse(self.buf(filled), name_bytes, control_bytes));
+            batch.extend(parse(buf, name_bytes, control_bytes));
         }
     }
 }

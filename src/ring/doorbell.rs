@@ -43,10 +43,10 @@ impl Doorbell {
     }
 
     /// What the owner calls before it looks at what the knock announced.
+    ///
+    /// A swap, not a store: it reads what the last `begin_knock` wrote, and so sees all that its caller did before. Whoever swaps later knocks again.
     pub(super) fn answer(&self) {
-        self.0.pending.store(false, Ordering::Release);
-        // Pairs with the swap in `begin_knock`: whoever finds `pending` false afterwards knocks again; whoever found it true had published before.
-        std::sync::atomic::fence(Ordering::SeqCst);
+        self.0.pending.swap(false, Ordering::AcqRel);
     }
 
     pub(super) fn write_event(&self) {

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use io_uring::{opcode, types};
 
 use super::Ring;
-use super::operation::{InFlight, Key, Kind, State};
+use super::operation::{InFlight, Key, Kind};
 use super::socket::Socket;
 use super::stream::Stream;
 
@@ -27,6 +27,8 @@ impl Listener {
 
     /// The next connection. After an error (too many open files, say) the next call arms the kernel again.
     ///
+    /// The kernel accepts some ahead of these calls, but a bounded number: who stops calling leaves the rest in the socket's backlog.
+    ///
     /// # Errors
     /// What ended the multishot accept.
     pub async fn accept(&mut self) -> io::Result<Stream> {
@@ -34,38 +36,42 @@ impl Listener {
     }
 
     fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Stream>> {
-        let accepting = self.accepting.get_or_insert_with(|| {
-            let accept = opcode::AcceptMulti::new(types::Fd(self.socket.as_raw_fd())).flags(libc::SOCK_CLOEXEC).build();
-            // SAFETY: the entry names no memory, and the operation keeps the listening socket open.
-            unsafe {
-                self.ring.submit(Kind::Accept { accepted: Default::default() }, Some(self.socket.clone()), |_| accept)
-            }
-        });
-        let key = accepting.key.expect("taken only below, where it is replaced");
-        match self.ring.poll_accepted(key, cx) {
-            Poll::Pending => Poll::Pending,
-            Poll::Ready(Ok(fd)) => Poll::Ready(Ok(Stream::new(&self.ring, fd))),
-            Poll::Ready(Err(error)) => {
-                self.accepting = None;
-                Poll::Ready(Err(error))
+        loop {
+            let accepting = self.accepting.get_or_insert_with(|| accept(&self.ring, &self.socket));
+            let key = accepting.key.expect("taken only below, where it is replaced");
+            match std::task::ready!(self.ring.poll_accepted(key, cx)) {
+                Ok(Some(fd)) => return Poll::Ready(Ok(Stream::new(&self.ring, fd))),
+                Ok(None) => self.accepting = None,
+                Err(error) => {
+                    self.accepting = None;
+                    return Poll::Ready(Err(error));
+                }
             }
         }
     }
 }
 
+fn accept(ring: &Rc<Ring>, socket: &Rc<Socket>) -> InFlight {
+    let entry = opcode::AcceptMulti::new(types::Fd(socket.as_raw_fd())).flags(libc::SOCK_CLOEXEC).build();
+    // SAFETY: the entry names no memory, and the operation keeps the listening socket open.
+    unsafe { ring.submit(Kind::Accept { accepted: Default::default() }, Some(socket.clone()), |_| entry) }
+}
+
 impl Ring {
-    fn poll_accepted(&self, key: Key, cx: &mut Context<'_>) -> Poll<io::Result<OwnedFd>> {
-        let (polled, replaced) = {
-            let mut core = self.core.borrow_mut();
-            let operation = core.operations.get_mut(key).expect("the listener owns this operation");
-            let Kind::Accept { accepted } = &mut operation.kind else { unreachable!("a listener's operation accepts") };
-            match (accepted.pop_front(), &mut operation.state) {
-                (Some(fd), _) => (Poll::Ready(Ok(fd)), None),
-                (None, State::Done { result, .. }) => (Poll::Ready(Err(io::Error::from_raw_os_error(-*result))), None),
-                (None, state) => (Poll::Pending, state.wait(cx)),
-            }
-        };
+    /// The next connection; `None` means that the operation has ended without a fault.
+    fn poll_accepted(&self, key: Key, cx: &mut Context<'_>) -> Poll<io::Result<Option<OwnedFd>>> {
+        let mut core = self.core.borrow_mut();
+        let operation = core.operations.get_mut(key).expect("the listener owns this operation");
+        let Kind::Accept { accepted } = &mut operation.kind else { unreachable!("a listener's operation accepts") };
+        if let Some(fd) = accepted.pop_front() {
+            return Poll::Ready(Ok(Some(fd)));
+        }
+        if let Some(fault) = operation.ended() {
+            return Poll::Ready(fault.map_or(Ok(None), Err));
+        }
+        let replaced = operation.state.wait(cx);
+        drop(core);
         drop(replaced);
-        polled
+        Poll::Pending
     }
 }

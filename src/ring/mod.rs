@@ -23,7 +23,7 @@ mod timer;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
@@ -39,8 +39,8 @@ pub use probe::RingError;
 pub use stream::{Expect, Receive, Send, Stream};
 pub use timer::{Expired, Timer, Wheel, Within};
 
-use buffers::{Buffers, Filled};
-use operation::{Ended, InFlight, Key, Kind, Operation, Operations, State};
+use buffers::{Buffers, SharedBuffers};
+use operation::{Ended, InFlight, Key, Kind, Next, Operation, Operations, State};
 use outgoing::Message;
 use socket::Socket;
 
@@ -64,13 +64,15 @@ pub struct RingConfig {
 pub enum Wait {
     /// Submits and takes what is there.
     No,
-    /// Until something completes, a timer is due, or a doorbell rings.
+    /// Until something completes, a timer is due, or somebody knocks. A knock that is not yet answered is one.
     UntilEvent,
 }
 
 /// One io_uring with everything that is in flight on it. It lives and dies on one thread.
 pub struct Ring {
+    // Dropped in this order: the ring is closed before the buffers are unmapped.
     core: RefCell<Core>,
+    buffers: SharedBuffers,
     wheel: timer::SharedWheel,
     clock: fn() -> Instant,
     now: Cell<Instant>,
@@ -81,14 +83,16 @@ pub struct Ring {
 }
 
 struct Core {
-    // Dropped in this order: the kernel forgets the buffers before they are unmapped.
     uring: IoUring,
-    buffers: Buffers,
     operations: Operations,
     /// Submissions that found the queue full.
     backlog: VecDeque<squeue::Entry>,
-    /// Receives that found no buffer.
-    parked: VecDeque<Key>,
+    /// Receives that found no buffer, by the size that they asked for.
+    parked: [VecDeque<Key>; Size::ALL.len()],
+    #[expect(
+        clippy::vec_box,
+        reason = "a message must not move while the kernel may read it, so boxes are what is lent"
+    )]
     messages: Vec<Box<Message>>,
 }
 
@@ -97,6 +101,8 @@ struct Core {
 struct Scratch {
     wakers: Vec<Waker>,
     ended: Vec<Operation>,
+    /// Operations that bring more than anybody takes.
+    overrun: Vec<Key>,
 }
 
 /// What a ring holds at the moment, for tests and metrics.
@@ -115,7 +121,11 @@ impl Ring {
     /// # Errors
     /// See [`RingError`]: each says what to change.
     pub fn new(config: RingConfig) -> Result<Rc<Self>, RingError> {
-        let uring = probe::build(SUBMISSIONS, COMPLETIONS)?;
+        Self::with_queues(config, SUBMISSIONS, COMPLETIONS)
+    }
+
+    fn with_queues(config: RingConfig, submissions: u32, completions: u32) -> Result<Rc<Self>, RingError> {
+        let uring = probe::build(submissions, completions)?;
         let buffers = Buffers::new(config.buffers, &uring.submitter()).map_err(probe::setup_error)?;
         // SAFETY: the descriptor is open for as long as `uring` is.
         let fd = unsafe { BorrowedFd::borrow_raw(uring.as_raw_fd()) };
@@ -123,14 +133,14 @@ impl Ring {
         let now = (config.clock)();
         let core = Core {
             uring,
-            buffers,
             operations: Operations::new(),
             backlog: VecDeque::new(),
-            parked: VecDeque::new(),
+            parked: Default::default(),
             messages: Vec::with_capacity(SPARE_MESSAGES),
         };
         let ring = Self {
             core: RefCell::new(core),
+            buffers: Rc::new(RefCell::new(buffers)),
             wheel: RefCell::new(Wheel::new(now)),
             clock: config.clock,
             now: Cell::new(now),
@@ -158,13 +168,13 @@ impl Ring {
         let mut scratch = self.scratch.take();
         let completed = {
             let mut core = self.core.borrow_mut();
-            core.buffers.refill();
-            core.unpark();
+            let more_to_unpark = core.unpark(&self.buffers);
             let timeout = match wait {
-                Wait::No => Some(Duration::ZERO),
-                Wait::UntilEvent => {
-                    self.wheel.borrow().next().map(|next| next.saturating_duration_since(self.now.get()))
+                Wait::UntilEvent if !more_to_unpark && !self.rung.get() => {
+                    // The clock is read once more: what ran since the last turn may have taken long.
+                    self.wheel.borrow().next().map(|next| next.saturating_duration_since((self.clock)()))
                 }
+                _ => Some(Duration::ZERO),
             };
             core.enter(timeout)?;
             self.reap(&mut core, &mut scratch)
@@ -212,8 +222,8 @@ impl Ring {
         let core = self.core.borrow();
         RingUsage {
             operations: core.operations.len(),
-            buffers: core.buffers.outstanding(),
-            timers: self.wheel.borrow().len(),
+            buffers: self.buffers.borrow().outstanding(),
+            timers: self.wheel.borrow().count(),
             parked_total: self.parked_total.get(),
         }
     }
@@ -223,10 +233,9 @@ impl Ring {
     /// Returns whether that succeeded.
     pub fn quiesce(&self, patience: Duration) -> bool {
         let end = (self.clock)() + patience;
-        let cancel = opcode::AsyncCancel2::new(types::CancelBuilder::any()).build();
-        // SAFETY: the entry names no memory.
-        unsafe { self.core.borrow_mut().push(cancel.user_data(Key::IGNORED.user_data())) };
-        while self.core.borrow().operations.len() > 0 {
+        while self.core.borrow().operations.unfinished() > 0 {
+            let wakers = self.core.borrow_mut().cancel_all();
+            wakers.into_iter().for_each(Waker::wake);
             if (self.clock)() >= end || self.turn(Wait::No).is_err() {
                 return false;
             }
@@ -257,36 +266,32 @@ impl Ring {
     fn poll_operation(&self, key: Key, cx: &mut Context<'_>) -> Poll<Ended> {
         let mut core = self.core.borrow_mut();
         let operation = core.operations.get_mut(key).expect("its future owns this operation");
-        match operation.state {
-            State::Done { result, filled } => {
-                let operation = core.operations.remove(key);
-                Poll::Ready(Ended { result, filled, operation })
-            }
-            _ => {
-                let replaced = operation.state.wait(cx);
-                drop(core);
-                drop(replaced);
-                Poll::Pending
-            }
+        if let State::Done { .. } = operation.state {
+            return Poll::Ready(core.operations.remove(key).end());
         }
+        let replaced = operation.state.wait(cx);
+        drop(core);
+        drop(replaced);
+        Poll::Pending
     }
 
     fn abandon(&self, key: Key) {
         let ended = {
             let mut core = self.core.borrow_mut();
             let operation = core.operations.get_mut(key).expect("its future owned this operation");
-            let state = std::mem::replace(&mut operation.state, State::Abandoned);
-            match state {
-                State::Done { filled, .. } => {
-                    let ended = core.operations.remove(key);
-                    core.recycle(filled);
-                    (Some(ended), None)
+            match std::mem::replace(&mut operation.state, State::Abandoned) {
+                State::Done { .. } => (Some(core.operations.remove(key)), None),
+                State::Parked(waker) => {
+                    for parked in &mut core.parked {
+                        // The oldest are the likeliest to be given up, and they are in front.
+                        if let Some(place) = parked.iter().position(|parked| *parked == key) {
+                            parked.remove(place);
+                        }
+                    }
+                    (Some(core.operations.remove(key)), waker)
                 }
-                State::Parked(waker) => (Some(core.operations.remove(key)), waker),
                 State::Waiting(waker) => {
-                    let cancel = opcode::AsyncCancel::new(key.user_data()).build();
-                    // SAFETY: the entry names no memory.
-                    unsafe { core.push(cancel.user_data(Key::IGNORED.user_data())) };
+                    core.cancel(key);
                     (None, waker)
                 }
                 State::Abandoned => unreachable!("an operation has one future, dropped once"),
@@ -296,7 +301,7 @@ impl Ring {
     }
 
     fn reap(&self, core: &mut Core, scratch: &mut Scratch) -> usize {
-        let Core { uring, buffers, operations, parked, .. } = core;
+        let Core { uring, operations, parked, .. } = core;
         let (mut count, mut listening) = (0, true);
         for completion in uring.completion() {
             count += 1;
@@ -307,39 +312,30 @@ impl Ring {
                 listening &= key != Key::EVENT || more;
                 continue;
             };
-            let filled = cqueue::buffer_select(completion.flags()).and_then(|id| operation.filled(id, result));
-            if let Some(filled) = filled {
-                buffers.taken(filled.size);
-            }
-            match operation.complete(result, filled, more) {
+            // The flag counts, whatever the result: some errors use a buffer up, the end of a stream does not.
+            let buf = cqueue::buffer_select(completion.flags())
+                .zip(operation.kind.size())
+                .map(|(id, size)| Buffers::take(&self.buffers, size, id, result.max(0) as u32));
+            match operation.complete(result, buf, more) {
                 Next::Wait => {}
-                Next::Wake(waker) => scratch.wakers.extend(waker),
-                Next::Recycle(unread) => buffers.release(unread.size, unread.id),
-                Next::Park => {
-                    self.parked_total.set(self.parked_total.get() + 1);
-                    parked.push_back(key);
-                }
-                Next::Forget(unread) => {
-                    if let Some(Filled { size, id, .. }) = unread {
-                        buffers.release(size, id);
+                Next::Wake(waker) => {
+                    scratch.wakers.extend(waker);
+                    if more && operation.is_overrun() {
+                        scratch.overrun.push(key);
                     }
-                    scratch.ended.push(operations.remove(key));
                 }
+                Next::Park(size) => {
+                    self.parked_total.set(self.parked_total.get() + 1);
+                    parked[size as usize].push_back(key);
+                }
+                Next::Forget => scratch.ended.push(operations.remove(key)),
             }
         }
+        scratch.overrun.drain(..).for_each(|key| core.cancel(key));
         if !listening {
             core.listen_for_knocks(&self.doorbell);
         }
         count
-    }
-
-    fn buf(self: &Rc<Self>, filled: Filled) -> Buf {
-        let memory = self.core.borrow().buffers.memory(filled.size, filled.id);
-        Buf::new(self.clone(), memory, filled)
-    }
-
-    fn release(&self, size: Size, id: u16) {
-        self.core.borrow_mut().buffers.release(size, id);
     }
 
     fn close(&self, fd: RawFd) {
@@ -416,28 +412,53 @@ impl Core {
         }
     }
 
-    /// Submits parked receives again, as many as there are buffers for. A long one makes do with a small buffer.
-    fn unpark(&mut self) {
-        for _ in 0..self.parked.len() {
-            let Some(key) = self.parked.pop_front() else { return };
-            let Some(operation) = self.operations.get_mut(key) else { continue };
-            let State::Parked(waker) = &mut operation.state else { continue };
-            let waker = waker.take();
-            let Some(entry) = operation.resubmission(|size| self.buffers.available(size)) else {
-                operation.state = State::Parked(waker);
-                self.parked.push_back(key);
-                continue;
-            };
-            operation.state = State::Waiting(waker);
-            // SAFETY: the operation owns what its entry names, as it did the first time.
-            unsafe { self.push(entry.user_data(key.user_data())) };
+    /// Submits parked receives again, no more than there are buffers for: the kernel would only refuse them again. A long one makes do with a small
+    /// buffer.
+    ///
+    /// Returns whether others stay parked that those which were submitted may leave buffers for.
+    fn unpark(&mut self, buffers: &SharedBuffers) -> bool {
+        buffers.borrow_mut().refill();
+        let mut queued = Size::ALL.map(|size| buffers.borrow().queued(size));
+        let (mut submitted, mut parked) = (false, false);
+        for size in Size::ALL {
+            for _ in 0..self.parked[size as usize].len() {
+                if queued[..=size as usize].iter().all(|queued| *queued == 0) {
+                    break;
+                }
+                let Some(key) = self.parked[size as usize].pop_front() else { break };
+                let operation = self.operations.get_mut(key).expect("an operation that is given up leaves the queue");
+                let Some(entry) = operation.resubmission(&mut queued) else {
+                    self.parked[size as usize].push_back(key);
+                    continue;
+                };
+                operation.state = State::Waiting(operation.state.take_waker());
+                submitted = true;
+                // SAFETY: the operation owns what its entry names, as it did the first time.
+                unsafe { self.push(entry.user_data(key.user_data())) };
+            }
+            parked |= !self.parked[size as usize].is_empty();
         }
+        submitted && parked
     }
 
-    fn recycle(&mut self, filled: Option<Filled>) {
-        if let Some(Filled { size, id, .. }) = filled {
-            self.buffers.release(size, id);
+    /// Cancels what the kernel has, and ends what is parked. Returns who waited for the latter.
+    fn cancel_all(&mut self) -> Vec<Waker> {
+        let cancel = opcode::AsyncCancel2::new(types::CancelBuilder::any()).build();
+        // SAFETY: the entry names no memory.
+        unsafe { self.push(cancel.user_data(Key::IGNORED.user_data())) };
+        let mut wakers = Vec::new();
+        for key in self.parked.iter_mut().flat_map(|parked| parked.drain(..)) {
+            let operation = self.operations.get_mut(key).expect("an operation that is given up leaves the queue");
+            wakers.extend(operation.state.take_waker());
+            operation.state = State::Done { result: -libc::ECANCELED, buf: None };
         }
+        wakers
+    }
+
+    fn cancel(&mut self, key: Key) {
+        let cancel = opcode::AsyncCancel::new(key.user_data()).build();
+        // SAFETY: the entry names no memory.
+        unsafe { self.push(cancel.user_data(Key::IGNORED.user_data())) };
     }
 
     fn listen_for_knocks(&mut self, bell: &Doorbell) {
@@ -450,86 +471,13 @@ impl Core {
 /// `IORING_ENTER_GETEVENTS` of the kernel's interface.
 const ENTER_GETEVENTS: u32 = 1;
 
-/// What a completion means for its operation.
-enum Next {
-    Wait,
-    Wake(Option<Waker>),
-    /// Bytes that nobody wants.
-    Recycle(Filled),
-    Park,
-    /// The last completion of an operation that nobody waits for.
-    Forget(Option<Filled>),
-}
-
-impl Operation {
-    /// The buffer that a completion brought.
-    fn filled(&self, id: u16, result: i32) -> Option<Filled> {
-        let size = match &self.kind {
-            Kind::Receive { size } => *size,
-            Kind::Datagrams { .. } => Size::Large,
-            _ => return None,
-        };
-        Some(Filled { size, id, len: result.max(0) as u32 })
-    }
-
-    fn complete(&mut self, result: i32, filled: Option<Filled>, more: bool) -> Next {
-        if let (State::Abandoned, kind) = (&self.state, &self.kind) {
-            match kind {
-                Kind::Accept { .. } if result >= 0 => {
-                    // SAFETY: the kernel has just made this descriptor, and nobody else knows it.
-                    drop(unsafe { OwnedFd::from_raw_fd(result) });
-                }
-                Kind::Knock(bell) if result < 0 => bell.write_event(),
-                _ => {}
-            }
-            return match (more, filled) {
-                (false, filled) => Next::Forget(filled),
-                (true, Some(filled)) => Next::Recycle(filled),
-                (true, None) => Next::Wait,
-            };
-        }
-        match &mut self.kind {
-            Kind::Receive { .. } | Kind::Datagrams { .. } if result == -libc::ENOBUFS => {
-                self.state = State::Parked(self.state.take_waker());
-                return Next::Park;
-            }
-            Kind::Accept { accepted } if result >= 0 => {
-                // SAFETY: as above.
-                accepted.push_back(unsafe { OwnedFd::from_raw_fd(result) });
-            }
-            Kind::Datagrams { received, .. } if result >= 0 => received.extend(filled),
-            _ => {}
-        }
-        let waker = self.state.take_waker();
-        if !more {
-            let filled = filled.filter(|_| matches!(self.kind, Kind::Receive { .. }));
-            self.state = State::Done { result, filled };
-        }
-        Next::Wake(waker)
-    }
-
-    /// The entry with which a parked receive is submitted again, if `available` has a size that serves.
-    fn resubmission(&mut self, available: impl Fn(Size) -> bool) -> Option<squeue::Entry> {
-        let fd = types::Fd(self.socket.as_ref()?.as_raw_fd());
-        match &mut self.kind {
-            Kind::Receive { size } => {
-                *size = [*size, Size::Small].into_iter().find(|size| available(*size))?;
-                Some(stream::receive_entry(fd, *size, Expect::Now))
-            }
-            Kind::Datagrams { header, .. } => available(Size::Large).then(|| datagram::receive_entry(fd, header)),
-            _ => None,
-        }
-    }
-}
-
 impl Drop for Ring {
     fn drop(&mut self) {
         let operations = self.core.get_mut().operations.len();
         if operations > 0 && !self.quiesce(DROP_PATIENCE) {
             // The kernel may still write to memory of these operations: better lost than freed.
-            let core = self.core.get_mut();
-            core.buffers.leak();
-            std::mem::forget(std::mem::replace(&mut core.operations, Operations::new()));
+            std::mem::forget(self.buffers.clone());
+            std::mem::forget(std::mem::replace(&mut self.core.get_mut().operations, Operations::new()));
         }
     }
 }

@@ -7,18 +7,21 @@
 //! A completion carries the slot's [`Key`], whose generation tells it from a later operation in the same place.
 
 use std::collections::VecDeque;
-use std::os::fd::OwnedFd;
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
+use io_uring::{squeue, types};
 use slab::Slab;
 
-use super::Ring;
-use super::buffers::{Filled, Size};
+use super::buffers::{Buf, LARGE_QUEUE, Size};
 use super::doorbell::Doorbell;
 use super::outgoing::{Message, Outgoing};
 use super::socket::Socket;
+use super::stream::Expect;
+use super::{Ring, datagram, stream};
 
 /// Names one operation; travels through the kernel as its `user_data`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,11 +66,10 @@ pub(super) enum Kind {
         accepted: VecDeque<OwnedFd>,
     },
     Datagrams {
-        received: VecDeque<Filled>,
+        received: VecDeque<Buf>,
         header: Box<libc::msghdr>,
     },
     SendDatagrams(Box<super::datagram::Departure>),
-    Shutdown,
     /// Nobody waits: the descriptor is gone when this completes.
     Close,
     /// Nobody waits: if the message cannot be delivered, the bell's event descriptor is written instead.
@@ -81,7 +83,7 @@ pub(super) enum State {
     /// The last completion has come. A multishot operation that ended is done, too, with the error that ended it.
     Done {
         result: i32,
-        filled: Option<Filled>,
+        buf: Option<Buf>,
     },
     Abandoned,
 }
@@ -91,6 +93,23 @@ pub(super) struct Operation {
     pub state: State,
     pub kind: Kind,
     pub socket: Option<Rc<Socket>>,
+    /// Cancelled because it brought more than anybody took. What it has brought is still there, and then it can begin anew.
+    stopping: bool,
+}
+
+/// Connections accepted ahead of who takes them. Beyond this, the kernel's backlog holds them: it costs no descriptors, and refuses when it is full.
+pub(super) const ACCEPTED_AHEAD: usize = 256;
+/// Datagram buffers received ahead of who takes them: more than one turn can bring.
+pub(super) const DATAGRAMS_AHEAD: usize = LARGE_QUEUE as usize;
+
+/// What a completion means for its operation.
+pub(super) enum Next {
+    Wait,
+    Wake(Option<Waker>),
+    /// There was no buffer of this size.
+    Park(Size),
+    /// The last completion of an operation that nobody waits for.
+    Forget,
 }
 
 /// All operations of a ring.
@@ -117,7 +136,7 @@ impl Operations {
     fn insert_in(&mut self, state: State, kind: Kind, socket: Option<Rc<Socket>>) -> Key {
         let generation = self.next_generation;
         self.next_generation = generation.wrapping_add(1);
-        let index = self.slots.insert(Operation { generation, state, kind, socket });
+        let index = self.slots.insert(Operation { generation, state, kind, socket, stopping: false });
         Key { index: u32::try_from(index).expect("fewer operations than 2^32"), generation }
     }
 
@@ -133,13 +152,108 @@ impl Operations {
         self.slots.len()
     }
 
-    /// Clones of the wakers of all who wait.
-    pub fn wakers(&self) -> Vec<Waker> {
-        let waiting = self.slots.iter().filter_map(|(_, slot)| match &slot.state {
-            State::Waiting(waker) | State::Parked(waker) => waker.clone(),
-            State::Done { .. } | State::Abandoned => None,
-        });
-        waiting.collect()
+    /// How many have completions to come.
+    pub fn unfinished(&self) -> usize {
+        self.slots.iter().filter(|(_, slot)| !matches!(slot.state, State::Done { .. })).count()
+    }
+}
+
+impl Kind {
+    /// The size of the buffers that the kernel picks for it.
+    pub fn size(&self) -> Option<Size> {
+        match self {
+            Self::Receive { size } => Some(*size),
+            Self::Datagrams { .. } => Some(Size::Large),
+            Self::Send { .. }
+            | Self::Connect { .. }
+            | Self::Accept { .. }
+            | Self::SendDatagrams(_)
+            | Self::Close
+            | Self::Knock(_) => None,
+        }
+    }
+}
+
+impl Operation {
+    /// Takes in one completion, the last one unless there are `more`.
+    pub fn complete(&mut self, result: i32, buf: Option<Buf>, more: bool) -> Next {
+        if let State::Abandoned = self.state {
+            match &self.kind {
+                Kind::Accept { .. } if result >= 0 => {
+                    // SAFETY: the kernel has just made this descriptor, and nobody else knows it.
+                    drop(unsafe { OwnedFd::from_raw_fd(result) });
+                }
+                Kind::Knock(bell) if result < 0 => bell.write_event(),
+                _ => {}
+            }
+            return if more { Next::Wait } else { Next::Forget };
+        }
+        if result == -libc::ENOBUFS
+            && let Some(size) = self.kind.size()
+        {
+            self.state = State::Parked(self.state.take_waker());
+            return Next::Park(size);
+        }
+        let unclaimed = match &mut self.kind {
+            Kind::Accept { accepted } if result >= 0 => {
+                // SAFETY: as above.
+                accepted.push_back(unsafe { OwnedFd::from_raw_fd(result) });
+                None
+            }
+            Kind::Datagrams { received, .. } if result >= 0 => {
+                received.extend(buf);
+                None
+            }
+            _ => buf,
+        };
+        let waker = self.state.take_waker();
+        if !more {
+            self.state = State::Done { result, buf: unclaimed };
+        }
+        Next::Wake(waker)
+    }
+
+    /// Whether more has come than anybody took. Says so once: the operation is to be cancelled then.
+    pub fn is_overrun(&mut self) -> bool {
+        let overrun = match &self.kind {
+            Kind::Accept { accepted } => accepted.len() > ACCEPTED_AHEAD,
+            Kind::Datagrams { received, .. } => received.len() > DATAGRAMS_AHEAD,
+            _ => false,
+        };
+        overrun && !std::mem::replace(&mut self.stopping, true)
+    }
+
+    /// How a multishot operation ended: an error, or `None` when it can just begin anew.
+    pub fn ended(&self) -> Option<Option<io::Error>> {
+        let State::Done { result, .. } = self.state else { return None };
+        let fault = result < 0 && !(self.stopping && result == -libc::ECANCELED);
+        Some(fault.then(|| io::Error::from_raw_os_error(-result)))
+    }
+
+    /// The entry with which a parked receive is submitted again. Takes its buffer off what is `queued`, by size; `None` if there is none that serves.
+    pub fn resubmission(&mut self, queued: &mut [u16; Size::ALL.len()]) -> Option<squeue::Entry> {
+        let fd = types::Fd(self.socket.as_ref()?.as_raw_fd());
+        let mut take = |size: Size| {
+            let left = queued[size as usize].checked_sub(1)?;
+            queued[size as usize] = left;
+            Some(size)
+        };
+        match &mut self.kind {
+            Kind::Receive { size } => {
+                *size = take(*size).or_else(|| take(Size::Small))?;
+                Some(stream::receive_entry(fd, *size, Expect::Now))
+            }
+            Kind::Datagrams { header, .. } => take(Size::Large).map(|_| datagram::receive_entry(fd, header)),
+            _ => None,
+        }
+    }
+
+    /// What the operation's future yields. Only for one that is done.
+    pub fn end(mut self) -> Ended {
+        let State::Done { result, buf } = std::mem::replace(&mut self.state, State::Abandoned) else {
+            unreachable!("its last completion has come")
+        };
+        Ended { result, buf, operation: self }
     }
 }
 
@@ -166,7 +280,7 @@ impl State {
 /// The end of an operation that somebody waited for.
 pub(super) struct Ended {
     pub result: i32,
-    pub filled: Option<Filled>,
+    pub buf: Option<Buf>,
     pub operation: Operation,
 }
 

@@ -53,7 +53,6 @@ pub fn check() -> Result<(), RingError> {
         (opcode::Send::CODE, "SEND"),
         (opcode::SendMsg::CODE, "SENDMSG"),
         (opcode::RecvMsgMulti::CODE, "RECVMSG"),
-        (opcode::Shutdown::CODE, "SHUTDOWN"),
         (opcode::Close::CODE, "CLOSE"),
         (opcode::AsyncCancel::CODE, "ASYNC_CANCEL"),
         (opcode::MsgRingData::CODE, "MSG_RING"),

@@ -18,7 +18,7 @@ use super::socket::Socket;
 /// A connected stream. Dropping it closes the connection once its operations in flight have ended.
 pub struct Stream {
     ring: Rc<Ring>,
-    socket: Rc<Socket>,
+    pub(super) socket: Rc<Socket>,
 }
 
 /// Whether bytes are likely to be there already: decides if the kernel tries at once or waits first.
@@ -79,13 +79,12 @@ impl Stream {
 
     /// Tells the peer that nothing more will be sent; receiving goes on.
     ///
+    /// A plain system call: it never waits, and io_uring would hand it to a worker thread.
+    ///
     /// # Errors
     /// What `shutdown(2)` says: not connected, mostly.
     pub async fn shutdown_write(&self) -> io::Result<()> {
-        let entry = opcode::Shutdown::new(types::Fd(self.socket.as_raw_fd()), libc::SHUT_WR).build();
-        // SAFETY: the entry names no memory; the operation keeps the socket open.
-        let ended = unsafe { self.ring.submit(Kind::Shutdown, Some(self.socket.clone()), |_| entry) }.await;
-        check(ended.result).map(drop)
+        self.socket.as_socket2().shutdown(std::net::Shutdown::Write)
     }
 
     /// The other end's address; `None` for Unix sockets and connections already reset.
@@ -143,9 +142,7 @@ impl Future for Receive {
     type Output = io::Result<Option<Buf>>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let Ended { result, filled, operation } = std::task::ready!(Pin::new(&mut self.0).poll(cx));
-        drop(operation);
-        let buf = filled.map(|filled| self.0.ring.buf(filled));
+        let Ended { result, buf, .. } = std::task::ready!(Pin::new(&mut self.0).poll(cx));
         Poll::Ready(check(result).map(|_| buf.filter(|buf| !buf.is_empty())))
     }
 }

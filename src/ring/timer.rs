@@ -75,7 +75,7 @@ impl Wheel {
     }
 
     /// The number of timers that exist, with a target or without.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.entries.len()
     }
 
@@ -194,12 +194,17 @@ impl Wheel {
     }
 
     fn tick_at(&self, at: Instant) -> u64 {
-        at.saturating_duration_since(self.epoch).as_millis() as u64
+        saturate(at.saturating_duration_since(self.epoch).as_millis())
     }
 
     fn tick_at_or_after(&self, at: Instant) -> u64 {
-        at.saturating_duration_since(self.epoch).as_nanos().div_ceil(1_000_000) as u64
+        saturate(at.saturating_duration_since(self.epoch).as_nanos().div_ceil(1_000_000))
     }
+}
+
+/// The last tick but the one that means none.
+fn saturate(ticks: u128) -> u64 {
+    u64::try_from(ticks).unwrap_or(NO_TARGET).min(NO_TARGET - 1)
 }
 
 /// One deadline at a time for one task, kept for the task's life so that setting it allocates nothing.

@@ -1,1 +1,0 @@
-//! The ring against real sockets, driven by the smallest executor there is.

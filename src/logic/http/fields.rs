@@ -1,0 +1,372 @@
+//! Header fields: where they lie in a buffer, what each means to a proxy, and how one line is read.
+//!
+//! A field is looked at once, when its line is parsed; what it is to a proxy is kept beside its position, so that encoding asks nothing
+//! again. Names are told apart by length first: most fields of a message match no length of the table or fail at their first byte.
+
+use thiserror::Error;
+
+use super::head::{LineEnd, line_end};
+use super::octets::{self, CLASSES, TOKEN, UNDERSCORE};
+
+/// Most field lines of one head. Browsers send about 20; 128 allows for crumbled cookies and tracing.
+pub const MAX_FIELDS: usize = 128;
+
+/// What a field is to a proxy. Only [`FieldKind::EndToEnd`] goes on as it came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum FieldKind {
+    EndToEnd,
+    /// Consumed here, whatever it says.
+    HopByHop,
+    /// A name with `_`, which CGI-like backends cannot tell from `-`: `X_Real_IP` would speak for `X-Real-IP`. Never forwarded.
+    Underscored,
+    /// End-to-end by its name, but the sender's `Connection` field takes it away.
+    Nominated,
+    Connection,
+    ContentLength,
+    Expect,
+    Forwarded,
+    Host,
+    Te,
+    Trailer,
+    TransferEncoding,
+    Upgrade,
+    XForwardedFor,
+    XForwardedHost,
+    XForwardedPort,
+    XForwardedProto,
+    XRealIp,
+}
+
+impl FieldKind {
+    pub(super) fn of(name: &[u8]) -> Self {
+        let (known, kind): (&[u8], _) = match name.len() {
+            2 => (b"te", FieldKind::Te),
+            4 => (b"host", FieldKind::Host),
+            6 => (b"expect", FieldKind::Expect),
+            7 if name[0] | 0x20 == b'u' => (b"upgrade", FieldKind::Upgrade),
+            7 => (b"trailer", FieldKind::Trailer),
+            9 if name[0] | 0x20 == b'x' => (b"x-real-ip", FieldKind::XRealIp),
+            9 => (b"forwarded", FieldKind::Forwarded),
+            10 if name[0] | 0x20 == b'k' => (b"keep-alive", FieldKind::HopByHop),
+            10 => (b"connection", FieldKind::Connection),
+            14 => (b"content-length", FieldKind::ContentLength),
+            15 => (b"x-forwarded-for", FieldKind::XForwardedFor),
+            16 if name[0] | 0x20 == b'p' => (b"proxy-connection", FieldKind::HopByHop),
+            16 if name[12] | 0x20 == b'h' => (b"x-forwarded-host", FieldKind::XForwardedHost),
+            16 => (b"x-forwarded-port", FieldKind::XForwardedPort),
+            17 if name[0] | 0x20 == b'x' => (b"x-forwarded-proto", FieldKind::XForwardedProto),
+            17 => (b"transfer-encoding", FieldKind::TransferEncoding),
+            18 => (b"proxy-authenticate", FieldKind::HopByHop),
+            19 => (b"proxy-authorization", FieldKind::HopByHop),
+            _ => return FieldKind::EndToEnd,
+        };
+        if name.eq_ignore_ascii_case(known) { kind } else { FieldKind::EndToEnd }
+    }
+}
+
+/// Fields that routing, framing or access depends on, beyond those with a [`FieldKind`] of their own. A `Connection` field that names
+/// one wants a proxy to lose it on the way (RFC 9110 section 7.6.1 forbids it), and a trailer of that name wants to change what was
+/// already decided (section 6.5.1): the first is refused, the second dropped.
+#[rustfmt::skip]
+const PROTECTED: &[(&str, &str)] = &[
+    ("age",                 "a cache's arithmetic"),
+    ("authorization",       "proves who asks"),
+    ("cache-control",       "says who may see a stored copy"),
+    ("content-encoding",    "says how to read the content"),
+    ("content-range",       "says which part the content is"),
+    ("content-type",        "says how to read the content"),
+    ("cookie",              "proves who asks"),
+    ("date",                "a cache's arithmetic"),
+    ("expires",             "a cache's arithmetic"),
+    ("if-match",            "decides whether the request happens"),
+    ("if-modified-since",   "decides whether the request happens"),
+    ("if-none-match",       "decides whether the request happens"),
+    ("if-range",            "decides which part is sent"),
+    ("if-unmodified-since", "decides whether the request happens"),
+    ("location",            "says where to go"),
+    ("max-forwards",        "bounds TRACE and OPTIONS"),
+    ("origin",              "what cross-site checks look at"),
+    ("pragma",              "an old cache-control"),
+    ("range",               "decides which part is sent"),
+    ("set-cookie",          "hands out what proves who asks"),
+    ("vary",                "says who may see a stored copy"),
+    ("via",                 "how loops are found"),
+    ("www-authenticate",    "says how to prove who asks"),
+];
+
+/// Whether a sender may neither take `name` away by nominating it in `Connection` nor change it in a trailer.
+pub(super) fn is_protected(name: &[u8]) -> bool {
+    match FieldKind::of(name) {
+        FieldKind::EndToEnd => PROTECTED.iter().any(|(known, _)| name.eq_ignore_ascii_case(known.as_bytes())),
+        FieldKind::HopByHop | FieldKind::Te | FieldKind::Trailer | FieldKind::Upgrade => false,
+        FieldKind::Connection | FieldKind::ContentLength | FieldKind::Expect | FieldKind::Host => true,
+        FieldKind::Forwarded | FieldKind::TransferEncoding | FieldKind::XForwardedFor | FieldKind::XForwardedHost => {
+            true
+        }
+        FieldKind::XForwardedPort | FieldKind::XForwardedProto | FieldKind::XRealIp => true,
+        FieldKind::Underscored | FieldKind::Nominated => unreachable!("not told from a name's spelling"),
+    }
+}
+
+/// Whether a trailer field of this name is dropped: it is protected, or means something on one connection only.
+pub(super) fn is_forbidden_trailer(name: &[u8]) -> bool {
+    name.contains(&b'_') || FieldKind::of(name) != FieldKind::EndToEnd || is_protected(name)
+}
+
+/// Whether the configuration may remove, set or add a field of this name. It may not touch what frames a message or belongs to one
+/// connection, nor `Host` and `Via`, which have their own rules.
+pub fn editable(name: &str) -> bool {
+    let forwarding = || {
+        matches!(
+            FieldKind::of(name.as_bytes()),
+            FieldKind::Forwarded
+                | FieldKind::XForwardedFor
+                | FieldKind::XForwardedHost
+                | FieldKind::XForwardedPort
+                | FieldKind::XForwardedProto
+                | FieldKind::XRealIp
+        )
+    };
+    let plain = || FieldKind::of(name.as_bytes()) == FieldKind::EndToEnd;
+    octets::is_token(name.as_bytes()) && (plain() || forwarding()) && !name.eq_ignore_ascii_case("via")
+}
+
+/// Whether the configuration may give a field this value: nothing that ends the line or the field early, no white space at its ends.
+pub fn is_field_value(value: &str) -> bool {
+    octets::value_run(value.as_bytes()) == value.len() && octets::trim(value.as_bytes()).len() == value.len()
+}
+
+/// Where one field line lies in the bytes it was parsed from.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Line {
+    pub(super) start: u32,
+    pub(super) name_end: u32,
+    pub(super) value_start: u32,
+    pub(super) value_end: u32,
+    pub(super) kind: FieldKind,
+    /// Written as we would write it: `name: value` CRLF, so that its bytes can be copied with its neighbours'.
+    pub(super) canonical: bool,
+}
+
+impl Line {
+    const EMPTY: Line =
+        Line { start: 0, name_end: 0, value_start: 0, value_end: 0, kind: FieldKind::HopByHop, canonical: false };
+
+    pub(super) fn name<'b>(&self, bytes: &'b [u8]) -> &'b [u8] {
+        &bytes[self.start as usize..self.name_end as usize]
+    }
+
+    pub(super) fn value<'b>(&self, bytes: &'b [u8]) -> &'b [u8] {
+        &bytes[self.value_start as usize..self.value_end as usize]
+    }
+}
+
+/// Room for the positions of one head's fields. It is 2.5 KiB and has no tie to a buffer: keep one and use it for every head.
+#[derive(Debug)]
+pub struct FieldSlots {
+    pub(super) lines: [Line; MAX_FIELDS],
+}
+
+impl FieldSlots {
+    pub const fn new() -> Self {
+        FieldSlots { lines: [Line::EMPTY; MAX_FIELDS] }
+    }
+}
+
+impl Default for FieldSlots {
+    fn default() -> Self {
+        FieldSlots::new()
+    }
+}
+
+/// The fields of a head, in the order they came.
+#[derive(Clone, Copy, Debug)]
+pub struct Fields<'b> {
+    pub(super) bytes: &'b [u8],
+    pub(super) lines: &'b [Line],
+}
+
+impl<'b> Fields<'b> {
+    /// Every field's name and value, those that are not forwarded included.
+    pub fn iter(&self) -> impl Iterator<Item = (&'b [u8], &'b [u8])> + use<'b> {
+        let bytes = self.bytes;
+        self.lines.iter().map(move |line| (line.name(bytes), line.value(bytes)))
+    }
+
+    /// The value of the first field of this name; `name` in any case.
+    pub fn first(&self, name: &str) -> Option<&'b [u8]> {
+        self.iter().find(|(field, _)| field.eq_ignore_ascii_case(name.as_bytes())).map(|(_, value)| value)
+    }
+
+    pub fn len(&self) -> usize {
+        self.lines.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.lines.is_empty()
+    }
+
+    pub(super) fn of_kind(&self, kind: FieldKind) -> impl Iterator<Item = &'b [u8]> + use<'b> {
+        let bytes = self.bytes;
+        self.lines.iter().filter(move |line| line.kind == kind).map(move |line| line.value(bytes))
+    }
+}
+
+/// Why the fields of a head or the trailers of a body were refused. All but the marked ones mean 400 from a client; from an upstream
+/// any of them means 502.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Error)]
+pub enum FieldFault {
+    #[error("a field line has no name")]
+    EmptyName,
+    #[error("a field name holds a byte that names may not hold")]
+    BadName,
+    #[error("there is white space between a field name and its colon")]
+    SpaceBeforeColon,
+    #[error("a field line begins with white space")]
+    FoldedLine,
+    #[error("a carriage return stands alone")]
+    BareCarriageReturn,
+    #[error("a line feed stands alone")]
+    BareLineFeed,
+    #[error("a field value holds a control character")]
+    ControlCharacter,
+    /// 431.
+    #[error("there are too many field lines")]
+    TooMany,
+    #[error("Content-Length is not one plain decimal number")]
+    BadContentLength,
+    #[error("Content-Length is given more than once")]
+    RepeatedContentLength,
+    #[error("both Content-Length and Transfer-Encoding are given")]
+    LengthAndTransferEncoding,
+    #[error("Transfer-Encoding is not exactly \"chunked\"")]
+    BadTransferEncoding,
+    #[error("Transfer-Encoding is given more than once")]
+    RepeatedTransferEncoding,
+    /// 501.
+    #[error("Transfer-Encoding names a coding that is not supported")]
+    UnsupportedTransferCoding,
+    #[error("Transfer-Encoding is not part of HTTP/1.0")]
+    TransferEncodingInHttp10,
+    #[error("a Connection option is not a token")]
+    BadConnectionOption,
+    #[error("there are too many Connection options")]
+    TooManyConnectionOptions,
+    #[error("Connection lists a field that must reach the other end")]
+    ProtectedConnectionOption,
+}
+
+impl FieldFault {
+    /// The status for the client that sent this.
+    pub fn status(self) -> u16 {
+        match self {
+            FieldFault::TooMany => 431,
+            FieldFault::UnsupportedTransferCoding => 501,
+            _ => 400,
+        }
+    }
+
+    /// A stable name for documentation and metrics.
+    pub fn slug(self) -> &'static str {
+        match self {
+            FieldFault::EmptyName | FieldFault::BadName => "bad-field-name",
+            FieldFault::SpaceBeforeColon => "space-before-colon",
+            FieldFault::FoldedLine => "folded-field",
+            FieldFault::BareCarriageReturn | FieldFault::BareLineFeed => "bad-line-end",
+            FieldFault::ControlCharacter => "bad-field-value",
+            FieldFault::TooMany => "too-many-fields",
+            FieldFault::BadContentLength | FieldFault::RepeatedContentLength => "bad-content-length",
+            FieldFault::LengthAndTransferEncoding => "ambiguous-length",
+            FieldFault::BadTransferEncoding
+            | FieldFault::RepeatedTransferEncoding
+            | FieldFault::TransferEncodingInHttp10 => "bad-transfer-encoding",
+            FieldFault::UnsupportedTransferCoding => "unsupported-transfer-coding",
+            FieldFault::BadConnectionOption
+            | FieldFault::TooManyConnectionOptions
+            | FieldFault::ProtectedConnectionOption => "bad-connection-option",
+        }
+    }
+}
+
+/// One step through a block of fields.
+pub(super) enum Step {
+    Line(Line),
+    /// The empty line, up to and including its CRLF.
+    End,
+    Partial,
+}
+
+/// Reads what stands at `start`, the beginning of a line.
+pub(super) fn step(bytes: &[u8], start: usize) -> Result<Step, FieldFault> {
+    let mut at = start;
+    let mut seen = 0;
+    let stop = loop {
+        let Some(&byte) = bytes.get(at) else { return Ok(Step::Partial) };
+        let class = CLASSES[usize::from(byte)];
+        if class & TOKEN == 0 {
+            break byte;
+        }
+        seen |= class;
+        at += 1;
+    };
+    let name_end = at;
+    if stop != b':' || name_end == start {
+        return no_name(bytes, start, name_end);
+    }
+    let name = &bytes[start..name_end];
+    let kind = if seen & UNDERSCORE != 0 { FieldKind::Underscored } else { FieldKind::of(name) };
+
+    at += 1;
+    while let Some(b' ' | b'\t') = bytes.get(at) {
+        at += 1;
+    }
+    let value_start = at;
+    at += octets::value_run(&bytes[at..]);
+    match line_end(&bytes[at..]) {
+        LineEnd::Ended => {}
+        LineEnd::Partial => return Ok(Step::Partial),
+        LineEnd::BareCarriageReturn => return Err(FieldFault::BareCarriageReturn),
+        LineEnd::BareLineFeed => return Err(FieldFault::BareLineFeed),
+        LineEnd::Other => return Err(FieldFault::ControlCharacter),
+    }
+    let end = at;
+    while at > value_start && matches!(bytes[at - 1], b' ' | b'\t') {
+        at -= 1;
+    }
+    let canonical = value_start == name_end + 2 && bytes[name_end + 1] == b' ' && at == end;
+    let [start, name_end, value_start, value_end] = [start, name_end, value_start, at].map(|position| position as u32);
+    Ok(Step::Line(Line { start, name_end, value_start, value_end, kind, canonical }))
+}
+
+/// Where the line that begins at `line` ends, behind its CRLF.
+pub(super) fn next_line(bytes: &[u8], line: &Line) -> usize {
+    let mut at = line.value_end as usize;
+    while bytes[at] != b'\n' {
+        at += 1;
+    }
+    at + 1
+}
+
+/// The line does not begin with a name and a colon: it is empty, or wrong.
+#[cold]
+fn no_name(bytes: &[u8], start: usize, name_end: usize) -> Result<Step, FieldFault> {
+    let byte = bytes[name_end];
+    if name_end > start {
+        return Err(match byte {
+            b' ' | b'\t' => FieldFault::SpaceBeforeColon,
+            b'\n' => FieldFault::BareLineFeed,
+            _ => FieldFault::BadName,
+        });
+    }
+    match line_end(&bytes[start..]) {
+        LineEnd::Ended => Ok(Step::End),
+        LineEnd::Partial => Ok(Step::Partial),
+        LineEnd::BareCarriageReturn => Err(FieldFault::BareCarriageReturn),
+        LineEnd::BareLineFeed => Err(FieldFault::BareLineFeed),
+        LineEnd::Other => Err(match byte {
+            b' ' | b'\t' => FieldFault::FoldedLine,
+            b':' => FieldFault::EmptyName,
+            _ => FieldFault::BadName,
+        }),
+    }
+}

@@ -152,6 +152,15 @@ impl Operations {
         self.slots.len()
     }
 
+    /// Clones of the wakers of all who wait.
+    pub fn wakers(&self) -> Vec<Waker> {
+        let waiting = self.slots.iter().filter_map(|(_, slot)| match &slot.state {
+            State::Waiting(waker) | State::Parked(waker) => waker.clone(),
+            State::Done { .. } | State::Abandoned => None,
+        });
+        waiting.collect()
+    }
+
     /// How many have completions to come.
     pub fn unfinished(&self) -> usize {
         self.slots.iter().filter(|(_, slot)| !matches!(slot.state, State::Done { .. })).count()

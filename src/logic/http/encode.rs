@@ -14,8 +14,8 @@ use crate::config::plan::FieldEdits;
 
 /// Follows the content of every chunk.
 pub const CHUNK_SUFFIX: &[u8] = b"\r\n";
-/// Ends a chunked body without trailers.
-pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+/// Follows the content of the last chunk that has any, in a body without trailers.
+pub const CHUNK_SUFFIX_AND_LAST_CHUNK: &[u8] = b"\r\n0\r\n\r\n";
 
 /// Answers an expectation on our own account.
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
@@ -230,7 +230,7 @@ pub(super) fn finish(
         field(out, id.name.as_bytes(), id.value.as_bytes());
     }
     for (name, value) in edits.set.iter().chain(&edits.add) {
-        field(out, name.as_bytes(), value.as_bytes());
+        field(out, name.as_bytes(), value.expose().as_bytes());
     }
     match framing {
         BodyFraming::None | BodyFraming::UntilClose => {}

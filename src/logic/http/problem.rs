@@ -34,6 +34,8 @@ pub enum ProblemKind {
     ContentTooLarge,
     #[error("something went wrong inside the gateway")]
     Internal,
+    #[error("no address of the upstream is known")]
+    NoEndpoint,
     #[error("no connection to the upstream could be made")]
     ConnectFailed,
     #[error("the upstream broke the connection before it answered")]
@@ -68,9 +70,28 @@ impl ProblemKind {
             ProblemKind::ContentTooLarge => 413,
             ProblemKind::Internal => 500,
             ProblemKind::ConnectFailed | ProblemKind::UpstreamReset | ProblemKind::BadUpstreamResponse => 502,
-            ProblemKind::UpstreamFull | ProblemKind::PendingTimeout => 503,
+            ProblemKind::NoEndpoint | ProblemKind::UpstreamFull | ProblemKind::PendingTimeout => 503,
             ProblemKind::Overloaded | ProblemKind::Draining => 503,
             ProblemKind::ConnectTimeout | ProblemKind::UpstreamTimeout | ProblemKind::DeadlineExceeded => 504,
+        }
+    }
+
+    /// What access logs call it, in Envoy's vocabulary of response flags.
+    pub fn flags(self) -> &'static str {
+        match self {
+            ProblemKind::Request(_) | ProblemKind::Body(_) | ProblemKind::Target(_) => "DPE",
+            ProblemKind::RequestTimeout | ProblemKind::ContentTooLarge => "DPE",
+            ProblemKind::RouteNotFound | ProblemKind::MethodNotAllowed => "NR",
+            ProblemKind::Internal => "-",
+            ProblemKind::NoEndpoint => "UH",
+            ProblemKind::ConnectFailed | ProblemKind::ConnectTimeout => "UF",
+            ProblemKind::UpstreamReset => "UC",
+            ProblemKind::BadUpstreamResponse => "UPE",
+            ProblemKind::UpstreamFull | ProblemKind::PendingTimeout => "UO",
+            ProblemKind::Overloaded => "OM",
+            ProblemKind::Draining => "LR",
+            ProblemKind::UpstreamTimeout => "UT",
+            ProblemKind::DeadlineExceeded => "UT",
         }
     }
 
@@ -85,6 +106,7 @@ impl ProblemKind {
             ProblemKind::RequestTimeout => "request-timeout",
             ProblemKind::ContentTooLarge => "content-too-large",
             ProblemKind::Internal => "internal",
+            ProblemKind::NoEndpoint => "no-endpoint",
             ProblemKind::ConnectFailed => "connect-failed",
             ProblemKind::UpstreamReset => "upstream-reset",
             ProblemKind::BadUpstreamResponse => "bad-upstream-response",
@@ -98,6 +120,54 @@ impl ProblemKind {
         }
     }
 }
+
+/// Every slug that there is, for counters that are made before anything went wrong.
+pub const SLUGS: &[&str] = &[
+    "ambiguous-length",
+    "bad-chunk-end",
+    "bad-chunk-extension",
+    "bad-chunk-size",
+    "bad-connection-option",
+    "bad-content-length",
+    "bad-field-name",
+    "bad-field-value",
+    "bad-host",
+    "bad-line-end",
+    "bad-method",
+    "bad-path",
+    "bad-request-line",
+    "bad-target",
+    "bad-trailers",
+    "bad-transfer-encoding",
+    "bad-upstream-response",
+    "bad-version",
+    "connect-failed",
+    "connect-not-implemented",
+    "connect-timeout",
+    "content-too-large",
+    "deadline-exceeded",
+    "draining",
+    "folded-field",
+    "head-too-long",
+    "host-mismatch",
+    "internal",
+    "method-not-allowed",
+    "no-endpoint",
+    "overloaded",
+    "pending-timeout",
+    "request-timeout",
+    "route-not-found",
+    "space-before-colon",
+    "target-too-long",
+    "too-many-fields",
+    "truncated-content",
+    "unknown-expectation",
+    "unsupported-transfer-coding",
+    "unsupported-version",
+    "upstream-full",
+    "upstream-reset",
+    "upstream-timeout",
+];
 
 /// One reply's problem.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 //! An id has to be unique, not secret: it ties log lines together and proves nothing.
 
 /// Bytes of the longest incoming id that may be taken over.
-const INCOMING_BYTES_MAX: usize = 128;
+pub const INCOMING_BYTES_MAX: usize = 128;
 
 /// Makes ids: `splitmix64` twice for each, fast and well spread from any seed.
 #[derive(Clone, Debug)]

@@ -36,7 +36,7 @@ pub use doorbell::Doorbell;
 pub use listener::Listener;
 pub use outgoing::Outgoing;
 pub use probe::RingError;
-pub use stream::{Expect, Receive, Send, Stream};
+pub use stream::{Expect, Posted, Receive, Send, Stream};
 pub use timer::{Expired, Timer, Wheel, Within};
 
 use buffers::{Buffers, SharedBuffers};
@@ -50,6 +50,10 @@ const SUBMISSIONS: u32 = 1024;
 const COMPLETIONS: u32 = 8192;
 /// Message descriptions kept for vectored sends; more are made when more are in flight.
 const SPARE_MESSAGES: usize = 256;
+
+/// Allocations kept for bytes to send, 16 MiB at most. Larger ones than [`SPARE_BYTES`] are given up.
+const SPARES: usize = 1024;
+const SPARE_BYTES: usize = 16 * 1024;
 
 /// What a ring is made of.
 #[derive(Clone, Copy)]
@@ -80,6 +84,7 @@ pub struct Ring {
     rung: Cell<bool>,
     parked_total: Cell<u64>,
     scratch: RefCell<Scratch>,
+    spares: RefCell<Vec<Vec<u8>>>,
 }
 
 struct Core {
@@ -101,6 +106,8 @@ struct Core {
 struct Scratch {
     wakers: Vec<Waker>,
     ended: Vec<Operation>,
+    /// Sends of which a part has gone out.
+    unfinished: Vec<Key>,
     /// Operations that bring more than anybody takes.
     overrun: Vec<Key>,
 }
@@ -148,6 +155,7 @@ impl Ring {
             rung: Cell::new(false),
             parked_total: Cell::new(0),
             scratch: RefCell::default(),
+            spares: RefCell::default(),
         };
         ring.core.borrow_mut().listen_for_knocks(&ring.doorbell);
         Ok(Rc::new(ring))
@@ -182,7 +190,7 @@ impl Ring {
         self.now.set((self.clock)());
         self.wheel.borrow_mut().advance(self.now.get(), &mut scratch.wakers);
         scratch.wakers.drain(..).for_each(Waker::wake);
-        scratch.ended.clear();
+        scratch.ended.drain(..).for_each(|operation| self.dismantle(operation));
         self.scratch.replace(scratch);
         Ok(completed)
     }
@@ -263,6 +271,10 @@ impl Ring {
         InFlight { ring: self.clone(), key: Some(key) }
     }
 
+    fn exists(&self, key: Key) -> bool {
+        self.core.borrow_mut().operations.get_mut(key).is_some()
+    }
+
     fn poll_operation(&self, key: Key, cx: &mut Context<'_>) -> Poll<Ended> {
         let mut core = self.core.borrow_mut();
         let operation = core.operations.get_mut(key).expect("its future owns this operation");
@@ -278,7 +290,8 @@ impl Ring {
     fn abandon(&self, key: Key) {
         let ended = {
             let mut core = self.core.borrow_mut();
-            let operation = core.operations.get_mut(key).expect("its future owned this operation");
+            // A send that was posted for good may have ended without a word.
+            let Some(operation) = core.operations.get_mut(key) else { return };
             match std::mem::replace(&mut operation.state, State::Abandoned) {
                 State::Done { .. } => (Some(core.operations.remove(key)), None),
                 State::Parked(waker) => {
@@ -328,14 +341,40 @@ impl Ring {
                     self.parked_total.set(self.parked_total.get() + 1);
                     parked[size as usize].push_back(key);
                 }
-                Next::Forget => scratch.ended.push(operations.remove(key)),
+                Next::Forget | Next::Vanish => scratch.ended.push(operations.remove(key)),
+                Next::SendRest => scratch.unfinished.push(key),
             }
         }
+        scratch.unfinished.drain(..).for_each(|key| core.send_rest(key));
         scratch.overrun.drain(..).for_each(|key| core.cancel(key));
         if !listening {
             core.listen_for_knocks(&self.doorbell);
         }
         count
+    }
+
+    /// Keeps the allocations of an operation that has ended.
+    fn dismantle(&self, operation: Operation) {
+        if let Kind::Send { outgoing, message, .. } = operation.kind {
+            self.keep_spare(outgoing.head);
+            if let Some(message) = message {
+                self.give_back(message);
+            }
+        }
+    }
+
+    /// An empty allocation for bytes to send.
+    pub fn spare(&self) -> Vec<u8> {
+        self.spares.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// Keeps an allocation for the next bytes to send.
+    pub fn keep_spare(&self, mut spare: Vec<u8>) {
+        let mut spares = self.spares.borrow_mut();
+        if spares.len() < SPARES && (1..=SPARE_BYTES).contains(&spare.capacity()) {
+            spare.clear();
+            spares.push(spare);
+        }
     }
 
     fn close(&self, fd: RawFd) {
@@ -459,6 +498,14 @@ impl Core {
         let cancel = opcode::AsyncCancel::new(key.user_data()).build();
         // SAFETY: the entry names no memory.
         unsafe { self.push(cancel.user_data(Key::IGNORED.user_data())) };
+    }
+
+    fn send_rest(&mut self, key: Key) {
+        let Some(operation) = self.operations.get_mut(key) else { return };
+        let Some(socket) = &operation.socket else { return };
+        let entry = stream::send_entry(types::Fd(socket.as_raw_fd()), &mut operation.kind);
+        // SAFETY: the operation owns what its entry names, as it did the first time.
+        unsafe { self.push(entry.user_data(key.user_data())) };
     }
 
     fn listen_for_knocks(&mut self, bell: &Doorbell) {

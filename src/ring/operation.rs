@@ -58,6 +58,7 @@ pub(super) enum Kind {
     Send {
         outgoing: Outgoing,
         message: Option<Box<Message>>,
+        until: Until,
     },
     Connect {
         _address: Box<socket2::SockAddr>,
@@ -74,6 +75,17 @@ pub(super) enum Kind {
     Close,
     /// Nobody waits: if the message cannot be delivered, the bell's event descriptor is written instead.
     Knock(Doorbell),
+}
+
+/// When a send is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Until {
+    /// When some of it has gone out.
+    Some,
+    /// When all of it has gone out. What was sent is given back.
+    Whole,
+    /// When all of it has gone out. What was sent is not wanted back, and if nobody waits the operation is gone without a word.
+    Gone,
 }
 
 pub(super) enum State {
@@ -108,6 +120,10 @@ pub(super) enum Next {
     Wake(Option<Waker>),
     /// There was no buffer of this size.
     Park(Size),
+    /// Part of what is to be sent has gone out, and the rest is to follow.
+    SendRest,
+    /// Everything has gone out, and nobody wants to hear of it.
+    Vanish,
     /// The last completion of an operation that nobody waits for.
     Forget,
 }
@@ -202,6 +218,18 @@ impl Operation {
         {
             self.state = State::Parked(self.state.take_waker());
             return Next::Park(size);
+        }
+        if let Kind::Send { outgoing, until, .. } = &mut self.kind
+            && *until != Until::Some
+            && let Ok(sent) = usize::try_from(result)
+        {
+            outgoing.advance(sent);
+            if outgoing.remaining() > 0 && sent > 0 {
+                return Next::SendRest;
+            }
+            if *until == Until::Gone && matches!(self.state, State::Waiting(None)) {
+                return Next::Vanish;
+            }
         }
         let unclaimed = match &mut self.kind {
             Kind::Accept { accepted } if result >= 0 => {
@@ -308,6 +336,19 @@ impl Future for InFlight {
         let ended = std::task::ready!(this.ring.poll_operation(key, cx));
         this.key = None;
         Poll::Ready(ended)
+    }
+}
+
+impl InFlight {
+    /// Whether the operation ended without a word: see [`Until::Gone`]. Notes it, too.
+    ///
+    /// Its key may name another operation only after 2^32 later ones, within the seconds for which a send may be unobserved.
+    pub fn has_vanished(&mut self) -> bool {
+        if self.key.is_some_and(|key| self.ring.exists(key)) {
+            return false;
+        }
+        self.key = None;
+        true
     }
 }
 

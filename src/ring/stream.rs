@@ -11,7 +11,7 @@ use socket2::{Domain, SockAddr, Type};
 
 use super::Ring;
 use super::buffers::{Buf, Size};
-use super::operation::{Ended, InFlight, Kind};
+use super::operation::{Ended, InFlight, Kind, Until};
 use super::outgoing::{Message, Outgoing};
 use super::socket::Socket;
 
@@ -71,10 +71,31 @@ impl Stream {
     pub fn send(&self, outgoing: Outgoing) -> Send {
         let fd = types::Fd(self.socket.as_raw_fd());
         let message = outgoing.single().is_none().then(|| self.ring.message());
-        let kind = Kind::Send { outgoing, message };
+        let kind = Kind::Send { outgoing, message, until: Until::Some };
         // SAFETY: the parts are owned by the operation: heap bytes, a receive buffer, static bytes. None of them moves when `Kind` does, nor does the
         // boxed message that points to them.
         Send(unsafe { self.ring.submit(kind, Some(self.socket.clone()), |kind| send_entry(fd, kind)) })
+    }
+
+    /// Sends `outgoing` whole, while its task does something else: nobody is woken when that is done, unless the [`Posted`] was polled before.
+    ///
+    /// One send at a time. Dropping the `Posted` takes back what has not gone out.
+    pub fn post(&self, outgoing: Outgoing) -> Posted {
+        self.send_until(Until::Whole, outgoing)
+    }
+
+    /// Like [`post`](Self::post), for what is not wanted back: it holds nothing any more as soon as everything has gone out.
+    pub fn post_for_good(&self, outgoing: Outgoing) -> Posted {
+        self.send_until(Until::Gone, outgoing)
+    }
+
+    fn send_until(&self, until: Until, outgoing: Outgoing) -> Posted {
+        let fd = types::Fd(self.socket.as_raw_fd());
+        // More than one part may be left after each partial send.
+        let message = outgoing.single().is_none().then(|| self.ring.message());
+        let kind = Kind::Send { outgoing, message, until };
+        // SAFETY: as for `send`; `send_entry` describes the rest anew each time.
+        Posted(unsafe { self.ring.submit(kind, Some(self.socket.clone()), |kind| send_entry(fd, kind)) })
     }
 
     /// Tells the peer that nothing more will be sent; receiving goes on.
@@ -116,8 +137,8 @@ pub(super) fn receive_entry(fd: types::Fd, size: Size, expect: Expect) -> squeue
         .flags(squeue::Flags::BUFFER_SELECT)
 }
 
-fn send_entry(fd: types::Fd, kind: &mut Kind) -> squeue::Entry {
-    let Kind::Send { outgoing, message } = kind else { unreachable!("only sends come here") };
+pub(super) fn send_entry(fd: types::Fd, kind: &mut Kind) -> squeue::Entry {
+    let Kind::Send { outgoing, message, .. } = kind else { unreachable!("only sends come here") };
     match message {
         None => {
             let bytes = outgoing.single().expect("a message was made for several parts");
@@ -155,13 +176,38 @@ impl Future for Send {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let Ended { result, operation, .. } = std::task::ready!(Pin::new(&mut self.0).poll(cx));
-        let Kind::Send { mut outgoing, message } = operation.kind else { unreachable!("a send's operation sends") };
+        let Kind::Send { mut outgoing, message, .. } = operation.kind else { unreachable!("a send's operation sends") };
         drop(operation.socket);
         if let Some(message) = message {
             self.0.ring.give_back(message);
         }
         let sent = check(result).map(|count| outgoing.advance(count as usize));
         Poll::Ready((sent, outgoing))
+    }
+}
+
+/// See [`Stream::post`].
+pub struct Posted(InFlight);
+
+impl Posted {
+    /// Ready when everything has gone out, or sending has failed; until then the task of `cx` is woken for either.
+    ///
+    /// What was posted comes back, unless it was posted for good.
+    pub fn poll_sent(&mut self, cx: &mut Context<'_>) -> Poll<(io::Result<()>, Outgoing)> {
+        if self.0.has_vanished() {
+            return Poll::Ready((Ok(()), Outgoing::default()));
+        }
+        let Ended { result, operation, .. } = std::task::ready!(Pin::new(&mut self.0).poll(cx));
+        let Kind::Send { outgoing, message, .. } = operation.kind else { unreachable!("a post's operation sends") };
+        if let Some(message) = message {
+            self.0.ring.give_back(message);
+        }
+        Poll::Ready((check(result).map(drop), outgoing))
+    }
+
+    /// What [`poll_sent`](Self::poll_sent) says now, without waiting.
+    pub fn try_sent(&mut self) -> Poll<(io::Result<()>, Outgoing)> {
+        self.poll_sent(&mut Context::from_waker(std::task::Waker::noop()))
     }
 }
 

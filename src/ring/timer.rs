@@ -194,17 +194,17 @@ impl Wheel {
     }
 
     fn tick_at(&self, at: Instant) -> u64 {
-        saturate(at.saturating_duration_since(self.epoch).as_millis())
+        ticks(at.saturating_duration_since(self.epoch), Duration::subsec_millis)
     }
 
     fn tick_at_or_after(&self, at: Instant) -> u64 {
-        saturate(at.saturating_duration_since(self.epoch).as_nanos().div_ceil(1_000_000))
+        ticks(at.saturating_duration_since(self.epoch), |since| since.subsec_nanos().div_ceil(1_000_000))
     }
 }
 
-/// The last tick but the one that means none.
-fn saturate(ticks: u128) -> u64 {
-    u64::try_from(ticks).unwrap_or(NO_TARGET).min(NO_TARGET - 1)
+/// Whole seconds as ticks and the rest as `subsec` counts it; at most the last tick before the one that means none.
+fn ticks(since: Duration, subsec: impl Fn(&Duration) -> u32) -> u64 {
+    since.as_secs().saturating_mul(1000).saturating_add(u64::from(subsec(&since))).min(NO_TARGET - 1)
 }
 
 /// One deadline at a time for one task, kept for the task's life so that setting it allocates nothing.

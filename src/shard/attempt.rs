@@ -4,7 +4,7 @@
 //! *upstream's side* reads the response's head and then relays its content. A backend may answer before it has read everything, so neither waits
 //! for the other.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -16,7 +16,7 @@ use super::counters::{UpstreamCounters, add};
 use super::dial::Lease;
 use super::prepare::{self, Forward};
 use super::record::Record;
-use super::relay::{RelayFault, Sink, Source, relay, send_whole};
+use super::relay::{RelayFault, Sink, Source, relay, send_whole, settle};
 use super::respond::{self, Answered, Response, ResponseContext};
 use super::serve_h1::{After, Session};
 use super::{Shard, upgrade};
@@ -24,7 +24,7 @@ use crate::config::plan::UpstreamPlan;
 use crate::deadline::Deadline;
 use crate::logic::exchange::{AttemptFault, AttemptFaultKind, Event, Exchange, Step};
 use crate::logic::http::{HeadScan, ProblemKind, Version, encode};
-use crate::ring::{Expect, Outgoing, Size, Stream, Timer};
+use crate::ring::{Expect, Outgoing, Posted, Size, Stream, Timer};
 
 /// How long the content of a request with `Expect: 100-continue` waits for the upstream's word (RFC 9110 section 10.1.1 wants a bound).
 const CONTINUE_PATIENCE: Duration = Duration::from_secs(1);
@@ -48,12 +48,30 @@ enum ClientFault {
 
 /// How far things are, as both sides see it.
 struct Progress {
+    /// The head of the request, and the content that came with it, on its way.
+    posted: RefCell<Option<Posted>>,
+    /// The same, once it has gone out or has failed to.
+    sent: Cell<Option<Outgoing>>,
+    /// There is no more content than that.
+    complete: bool,
     /// The request has gone out whole.
     uploaded: Cell<bool>,
     /// The content may be sent: the upstream has asked for it, or was never asked whether it wants it.
     may_upload: Cell<bool>,
     /// Some bytes of a response came.
     answered: Cell<bool>,
+}
+
+impl Progress {
+    /// Looks whether what was posted has gone out. Nobody is told, so whoever needs to know looks.
+    fn look(&self) {
+        let mut posted = self.posted.borrow_mut();
+        if let Some(Poll::Ready((sent, outgoing))) = posted.as_mut().map(Posted::try_sent) {
+            *posted = None;
+            self.sent.set(Some(outgoing));
+            self.uploaded.set(self.complete && sent.is_ok());
+        }
+    }
 }
 
 /// What an attempt came to.
@@ -82,7 +100,7 @@ impl Attempt<'_> {
     pub async fn run(mut self, mut lease: Lease) -> (Step, After) {
         let end = self.exchange_messages(lease.connection()).await;
         if let Some(head) = end.switched {
-            let event = self.tunnel(head, lease.connection()).await;
+            let event = Box::pin(self.tunnel(head, lease.connection())).await;
             return (self.exchange.handle(event), After::Close);
         }
         if end.reusable {
@@ -96,7 +114,7 @@ impl Attempt<'_> {
         let ring = &*shard.ring;
         let context = ResponseContext::new(self.session, self.forward);
         let timeouts = self.session.listener().timeouts;
-        let Session { connection: Connection { stream: client, inbound }, timer, .. } = &mut *self.session;
+        let Session { connection: Connection { stream: client, inbound }, timer, flushing, .. } = &mut *self.session;
         let Connection { stream: upstream, inbound: from_upstream } = connection;
         let Record { status, uploaded, sent, id, is_cut, endpoint, .. } = &mut *self.record;
         let forward = &mut *self.forward;
@@ -125,18 +143,22 @@ impl Attempt<'_> {
         }
         source.arm(complete);
         from_upstream.arm(upstream, Size::Small, Expect::Later);
-        let gone_out = send_whole(upstream, &mut outgoing, timer, plan.timeouts.idle, deadline, ring).await;
-        uploaded.set(uploaded.get() + outgoing.sent() as u64);
+        uploaded.set(uploaded.get() + outgoing.remaining() as u64);
+        // It goes out while the answer is awaited: whoever sends an answer has read it, and a connection that takes none of it gives none.
         let progress = Progress {
-            uploaded: Cell::new(complete && gone_out.is_ok()),
+            posted: RefCell::new(Some(upstream.post(outgoing))),
+            sent: Cell::new(None),
+            complete,
+            uploaded: Cell::new(false),
             may_upload: Cell::new(!expects_continue),
             answered: Cell::new(false),
         };
 
         let mut client_side = pin!(async {
-            if !complete && gone_out.is_ok() {
+            if !complete {
                 let sink = Sink { stream: upstream, frame, patience: plan.timeouts.idle, sent: uploaded };
-                upload(&shard, &mut source, sink, &progress, deadline).await.map_err(ClientFault::Upload)?;
+                let upload = upload(&shard, &mut source, sink, &progress, deadline);
+                Box::pin(upload).await.map_err(ClientFault::Upload)?;
             }
             poll_fn(|cx| source.inbound.poll_gone(cx)).await;
             Err::<Infallible, _>(ClientFault::Gone)
@@ -151,27 +173,27 @@ impl Attempt<'_> {
             deadline,
             id: id.as_str(),
         };
-        let response = match &gone_out {
-            // A backend that has closed may have said why before.
-            Ok(()) | Err(RelayFault::SinkClosed) => {
-                let mut reading = pin!(reading.run(from_upstream, timer, sent));
-                select(reading.as_mut(), client_side.as_mut()).await
-            }
-            Err(RelayFault::Deadline) => Ok(Err(AttemptFaultKind::Deadline)),
-            Err(_) => Ok(Err(AttemptFaultKind::FirstByteTimeout)),
+        let response = {
+            let mut reading = pin!(reading.run(from_upstream, timer, sent));
+            select(reading.as_mut(), client_side.as_mut()).await
         };
+        progress.look();
         let mut response = match response {
             Ok(Ok(response)) => response,
             Ok(Err(kind)) => {
-                let replayable = complete || !progress.may_upload.get();
-                outgoing.rewind();
-                forward.first = Some((outgoing, complete));
-                return End::failed(kind, replayable, true, progress.answered.get());
+                let whole = complete || !progress.may_upload.get();
+                forward.first = progress.sent.take().filter(|_| whole).map(|mut outgoing| {
+                    outgoing.rewind();
+                    (outgoing, complete)
+                });
+                return End::failed(kind, forward.first.is_some(), true, progress.answered.get());
             }
             Err(ClientFault::Gone) => return End::failed(AttemptFaultKind::ClientGone, false, true, false),
             Err(ClientFault::Upload(fault)) => return End::failed(content_fault(fault), false, true, false),
         };
-        shard.give_back(outgoing.head);
+        if let Some(outgoing) = progress.sent.take() {
+            shard.give_back(outgoing.head);
+        }
         *status = Some(response.status);
         count_response(&shard.counters.upstreams[forward.upstream.index()], response.status);
         if response.switches {
@@ -192,7 +214,7 @@ impl Attempt<'_> {
             select(download.as_mut(), client_side.as_mut()).await
         };
         match relayed {
-            Ok(Ok(head)) => shard.give_back(head),
+            Ok(Ok(posted)) => *flushing = Some(posted),
             // Nothing of it went downstream: the client can still be told.
             Ok(Err(RelayFault::SourceMalformed(_))) if sent.get() == sent_before => {
                 *status = None;
@@ -244,10 +266,18 @@ async fn upload(
     deadline: Deadline,
 ) -> Result<(), RelayFault> {
     poll_fn(|_| if progress.may_upload.get() { Poll::Ready(()) } else { Poll::Pending }).await;
+    let (ring, patience) = (&*shard.ring, sink.patience);
     let mut timer = Timer::new(&shard.ring);
-    match relay(source, sink, shard.spare(), &mut timer, deadline, &shard.ring).await {
-        Ok(spare) => {
-            shard.give_back(spare);
+    let uploaded = async {
+        let posted = progress.posted.take();
+        if let Some(posted) = posted {
+            settle(posted, &mut timer, patience, deadline, ring).await?;
+        }
+        let last = relay(source, sink, shard.spare(), &mut timer, deadline, ring).await?;
+        settle(last, &mut timer, patience, deadline, ring).await
+    };
+    match uploaded.await {
+        Ok(()) => {
             progress.uploaded.set(true);
             Ok(())
         }
@@ -283,6 +313,7 @@ impl ReadHead<'_> {
         loop {
             self.fill(inbound, timer, sent).await?;
             self.progress.answered.set(true);
+            self.progress.look();
             while scan.complete(inbound.bytes(), &limits) {
                 scan = HeadScan::default();
                 let uploaded = self.progress.uploaded.get();
@@ -325,7 +356,7 @@ impl ReadHead<'_> {
                     head.extend_from_slice(encode::CONTINUE);
                     self.interim(100, head, timer, sent).await?;
                 }
-                Err(_) if !self.progress.uploaded.get() => {}
+                Err(_) if !self.progress.complete && !self.progress.uploaded.get() => {}
                 Err(_) => return Err(AttemptFaultKind::FirstByteTimeout),
             }
         }

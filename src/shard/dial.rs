@@ -92,9 +92,9 @@ impl Dialer<'_> {
                     }
                     granted = false;
                 }
-                Checkout::Dial { target } => return self.open(target).await,
+                Checkout::Dial { target } => return Box::pin(self.open(target)).await,
                 Checkout::Wait => {
-                    self.wait().await?;
+                    Box::pin(self.wait()).await?;
                     granted = true;
                 }
                 Checkout::QueueFull => {

@@ -49,9 +49,6 @@ use crate::ring::{Ring, Timer};
 
 /// How often a shard looks after what has no event of its own: idle connections that went stale, the access log.
 const TICK: Duration = Duration::from_millis(500);
-/// Allocations kept for heads and small content. Larger ones than [`SPARE_BYTES`] are given up.
-const SPARES: usize = 1024;
-const SPARE_BYTES: usize = 16 * 1024;
 
 /// One core's share of the gateway.
 pub struct Shard {
@@ -72,7 +69,6 @@ pub struct Shard {
     pub slots: RefCell<FieldSlots>,
     /// Room for a path that has to be written anew.
     pub path_scratch: RefCell<String>,
-    spares: RefCell<Vec<Vec<u8>>>,
     phase: Cell<Phase>,
     /// Client connections that are open.
     connections: Cell<usize>,
@@ -113,7 +109,6 @@ impl Shard {
             date: RefCell::default(),
             slots: RefCell::default(),
             path_scratch: RefCell::default(),
-            spares: RefCell::default(),
             phase: Cell::new(Phase::Warming),
             connections: Cell::new(0),
             plan,
@@ -142,16 +137,12 @@ impl Shard {
 
     /// An empty allocation for a head.
     pub fn spare(&self) -> Vec<u8> {
-        self.spares.borrow_mut().pop().unwrap_or_default()
+        self.ring.spare()
     }
 
     /// Keeps an allocation for the next head.
-    pub fn give_back(&self, mut spare: Vec<u8>) {
-        let mut spares = self.spares.borrow_mut();
-        if spares.len() < SPARES && (1..=SPARE_BYTES).contains(&spare.capacity()) {
-            spare.clear();
-            spares.push(spare);
-        }
+    pub fn give_back(&self, spare: Vec<u8>) {
+        self.ring.keep_spare(spare);
     }
 
     /// Everything that happens after each turn of the ring.

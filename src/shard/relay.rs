@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::deadline::Deadline;
 use crate::logic::http::encode;
 use crate::logic::http::{BodyFault, BodyReader, Decoded};
-use crate::ring::{Expect, Outgoing, Ring, SMALL_BYTES, Size, Stream, Timer};
+use crate::ring::{Expect, Outgoing, Posted, Ring, SMALL_BYTES, Size, Stream, Timer};
 
 use super::connection::Inbound;
 
@@ -153,7 +153,26 @@ pub async fn send_whole(
     Ok(())
 }
 
-/// Sends `head` and the body behind it. Returns the allocation of `head`, empty, once the body has gone out whole.
+/// Waits until what was posted has gone out.
+///
+/// # Errors
+/// The receiver is gone, has not taken everything within `patience`, or the deadline has passed.
+pub async fn settle(
+    mut posted: Posted,
+    timer: &mut Timer,
+    patience: Duration,
+    deadline: Deadline,
+    ring: &Ring,
+) -> Result<(), RelayFault> {
+    let bound = deadline.bound(ring.now(), patience);
+    match timer.within(bound.at, poll_fn(|cx| posted.poll_sent(cx))).await {
+        Ok((sent, _)) => sent.map_err(|_| RelayFault::SinkClosed),
+        Err(_) if bound.is_final => Err(RelayFault::Deadline),
+        Err(_) => Err(RelayFault::SinkStalled),
+    }
+}
+
+/// Sends `head` and the body behind it. The last of it is on its way, not yet sent, when this returns.
 ///
 /// # Errors
 /// See [`RelayFault`]. What was sent until then may end anywhere.
@@ -164,18 +183,19 @@ pub async fn relay(
     timer: &mut Timer,
     deadline: Deadline,
     ring: &Ring,
-) -> Result<Vec<u8>, RelayFault> {
+) -> Result<Posted, RelayFault> {
     loop {
         let (mut outgoing, complete) = source.piece(sink.frame, head)?;
         source.arm(complete);
         let bytes = outgoing.remaining() as u64;
+        if complete {
+            sink.sent.set(sink.sent.get() + bytes);
+            return Ok(sink.stream.post_for_good(outgoing));
+        }
         send_whole(sink.stream, &mut outgoing, timer, sink.patience, deadline, ring).await?;
         sink.sent.set(sink.sent.get() + bytes);
         head = outgoing.head;
         head.clear();
-        if complete {
-            return Ok(head);
-        }
         if !source.wait(timer, deadline, ring).await? {
             break;
         }
@@ -183,11 +203,7 @@ pub async fn relay(
     // The end of the source's connection was the end of the body.
     if sink.frame == Frame::Chunked {
         encode::last_chunk(&mut head, b"");
-        let bytes = head.len() as u64;
-        let mut outgoing = Outgoing::new(head, None, b"");
-        send_whole(sink.stream, &mut outgoing, timer, sink.patience, deadline, ring).await?;
-        sink.sent.set(sink.sent.get() + bytes);
-        head = outgoing.head;
+        sink.sent.set(sink.sent.get() + head.len() as u64);
     }
-    Ok(head)
+    Ok(sink.stream.post_for_good(Outgoing::new(head, None, b"")))
 }

@@ -48,7 +48,7 @@ pub async fn run(session: &mut Session, mut forward: Forward, record: &mut Recor
                 next
             }
             Step::Relay => unreachable!("an attempt relays what it got"),
-            Step::Reply(problem) => return reply(session, forward, problem, record).await,
+            Step::Reply(problem) => return Box::pin(reply(session, forward, problem, record)).await,
             Step::Finish => {
                 shard.counters.durations[forward.upstream.index()].record(shard.now() - record.started);
                 shard.give_back(forward.head);

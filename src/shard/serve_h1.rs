@@ -19,7 +19,7 @@ use crate::config::plan::ListenerPlan;
 use crate::deadline::Deadline;
 use crate::logic::http::forwarded::ClientText;
 use crate::logic::http::{BodyFraming, BodyReader, HeadScan, ProblemKind, Version};
-use crate::ring::{Outgoing, Size, Stream, Timer};
+use crate::ring::{Outgoing, Posted, Size, Stream, Timer};
 
 /// Content of a request that nobody wants is read up to here, so that its connection can be kept.
 const DISCARD_BYTES: u64 = 64 * 1024;
@@ -38,6 +38,8 @@ pub struct Session {
     pub trusted: bool,
     /// Requests served on this connection.
     pub served: u64,
+    /// The end of a response that is on its way to the client.
+    pub flushing: Option<Posted>,
 }
 
 /// What becomes of a connection after a request.
@@ -66,7 +68,7 @@ impl Session {
         };
         let client = peer.map_or(ClientText::unknown(), |peer| ClientText::new(peer.ip()));
         let timer = Timer::new(&open.shard.ring);
-        Self { open, connection: Connection::new(stream), timer, client, trusted, served: 0 }
+        Self { open, connection: Connection::new(stream), timer, client, trusted, served: 0, flushing: None }
     }
 
     pub fn shard(&self) -> &Rc<Shard> {
@@ -88,9 +90,14 @@ impl Session {
     }
 
     /// Waits for the first bytes of a request. `false` when the connection is to be closed instead.
+    ///
+    /// Nobody is told when the last response has gone out; who asks for more has got it. So it is looked at only when bytes come, or when the client
+    /// has had time enough to take it.
     async fn await_request(&mut self, patience: Duration) -> bool {
-        let Self { open, connection: Connection { stream, inbound }, timer, .. } = self;
+        let write_patience = self.listener().timeouts.write;
+        let Self { open, connection: Connection { stream, inbound }, timer, flushing, .. } = self;
         let shard = &open.shard;
+        let idle_end = shard.now() + patience;
         let filling = poll_fn(|cx| {
             if !inbound.is_empty() {
                 return Poll::Ready(true);
@@ -100,7 +107,33 @@ impl Session {
             }
             inbound.poll_fill(stream, Size::Small, cx).map(|filled| matches!(filled, Ok(true)))
         });
-        timer.within(shard.now() + patience, filling).await.unwrap_or(false)
+        let first_look = if flushing.is_some() { idle_end.min(shard.now() + write_patience) } else { idle_end };
+        let mut filling = filling;
+        let has_bytes = match timer.within(first_look, &mut filling).await {
+            Ok(has_bytes) => has_bytes,
+            Err(_) => {
+                if flushing.as_mut().is_some_and(|flushing| flushing.try_sent().is_pending()) {
+                    return false;
+                }
+                *flushing = None;
+                timer.within(idle_end, filling).await.unwrap_or(false)
+            }
+        };
+        has_bytes && self.flush().await
+    }
+
+    /// Waits until the last response has gone out. `false` when the client does not take it.
+    async fn flush(&mut self) -> bool {
+        let patience = self.listener().timeouts.write;
+        let Some(mut flushing) = self.flushing.take() else { return true };
+        match flushing.try_sent() {
+            Poll::Ready((sent, _)) => sent.is_ok(),
+            Poll::Pending => {
+                let Self { open, timer, .. } = self;
+                let deadline = Deadline::after(open.shard.now(), patience);
+                relay::settle(flushing, timer, patience, deadline, &open.shard.ring).await.is_ok()
+            }
+        }
     }
 
     /// Sends a complete message and gives its allocation back. `false` when the client did not take it.
@@ -165,14 +198,18 @@ pub async fn serve(mut session: Session) {
     let serving = session.shard().serving.clone();
     let timeouts = session.listener().timeouts;
     let mut patience = timeouts.header;
+    let mut lingers = false;
     while session.await_request(patience).await {
         let (served, after) = serving.run(session).await;
         session = served;
-        match after {
-            After::Keep => patience = timeouts.idle,
-            After::Close => return,
-            After::Linger => return session.linger().await,
+        patience = timeouts.idle;
+        lingers = after == After::Linger;
+        if after != After::Keep {
+            break;
         }
+    }
+    if session.flush().await && lingers {
+        Box::pin(session.linger()).await;
     }
 }
 

@@ -171,7 +171,7 @@ impl Attempt<'_> {
             upstream,
             progress: &progress,
             deadline,
-            id: id.as_str(),
+            id: id.as_bytes(),
         };
         let response = {
             let mut reading = pin!(reading.run(from_upstream, timer, sent));
@@ -297,7 +297,7 @@ struct ReadHead<'a> {
     progress: &'a Progress,
     deadline: Deadline,
     /// The request's id.
-    id: &'a str,
+    id: &'a [u8],
 }
 
 impl ReadHead<'_> {

@@ -74,9 +74,9 @@ impl Inbound {
         }
     }
 
-    /// Whether anything has arrived that is not consumed, or the peer has closed.
-    pub fn has_surplus(&mut self) -> bool {
-        !self.is_empty() || self.is_disturbed()
+    /// Whether anything is known to have arrived that is not consumed.
+    pub fn has_bytes(&self) -> bool {
+        !self.is_empty() || self.ahead.is_some()
     }
 
     pub fn consume(&mut self, count: usize) {

@@ -36,14 +36,15 @@ impl Lease {
         self.connection.as_mut().expect("a lease is handed out with its connection, and gives it up only by value")
     }
 
-    /// Keeps the connection for the next request. The caller knows that it is between two messages; a peer that sent more, or closed, is dropped.
+    /// Keeps the connection for the next request. The caller knows that it is between two messages; a peer that has sent more than its message is
+    /// dropped, and one that does so later, or closes, is found out before the next use.
     pub fn keep(mut self) {
         let Some(mut connection) = self.connection.take() else { return };
-        connection.arm(Size::Small, Expect::Later);
-        if connection.inbound.has_surplus() {
+        if connection.inbound.has_bytes() {
             self.connection = Some(connection);
             return;
         }
+        connection.arm(Size::Small, Expect::Later);
         let (upstream, target, born) = (self.upstream, self.target, self.born);
         let next = self.shard.with(|state, now| state.upstream(upstream).put_back(target, connection, born, now));
         self.shard.queues.grant(upstream, next);

@@ -36,6 +36,8 @@ use connection::Connection;
 use counters::{Counters, add};
 use date::Date;
 use dial::Queues;
+use prepare::Forward;
+use reuse::Boxes;
 use serve_h1::Serving;
 
 use crate::config::plan::Plan;
@@ -69,6 +71,7 @@ pub struct Shard {
     pub slots: RefCell<FieldSlots>,
     /// Room for a path that has to be written anew.
     pub path_scratch: RefCell<String>,
+    pub forwards: Boxes<Forward>,
     phase: Cell<Phase>,
     /// Client connections that are open.
     connections: Cell<usize>,
@@ -109,6 +112,7 @@ impl Shard {
             date: RefCell::default(),
             slots: RefCell::default(),
             path_scratch: RefCell::default(),
+            forwards: Boxes::default(),
             phase: Cell::new(Phase::Warming),
             connections: Cell::new(0),
             plan,

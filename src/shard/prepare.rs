@@ -33,7 +33,7 @@ pub enum Prepared {
         keep: bool,
     },
     Admin(AdminRequest),
-    Forward(Forward),
+    Forward(Box<Forward>),
 }
 
 /// A request to the admin listener.
@@ -112,7 +112,9 @@ impl Context<'_> {
         if self.trusted
             && let Some(given) = head.fields.first(REQUEST_ID_FIELD).and_then(request_id::acceptable)
         {
-            record.id = Id::given(given);
+            let mut id = self.shard.spare();
+            id.extend_from_slice(given.as_bytes());
+            record.id = Id::Given(id);
         }
         record.open(self.shard, &self.listener.name, self.client.as_str(), head);
         if self.listener.admin {
@@ -198,7 +200,7 @@ impl Context<'_> {
                 x_forwarded: self.listener.forwarded.x_forwarded,
                 forwarded: self.listener.forwarded.forwarded,
             },
-            request_id: Some(RequestIdField { name: REQUEST_ID_FIELD, value: record.id.as_str() }),
+            request_id: Some(RequestIdField { name: REQUEST_ID_FIELD, value: record.id.as_bytes() }),
             edits: &route.request_fields,
             expect_continue: head.expect_continue,
             upgrade: head.upgrade.is_some(),
@@ -206,7 +208,7 @@ impl Context<'_> {
         };
         encode::request(&mut out, head, &encoding);
         self.shard.give_back(rewritten);
-        Prepared::Forward(Forward {
+        Prepared::Forward(self.shard.forwards.place(Forward {
             upstream: plan.upstream,
             route: id,
             facts: RequestFacts { idempotent: head.method.is_idempotent() },
@@ -222,7 +224,7 @@ impl Context<'_> {
             expects_continue: head.expect_continue,
             upgrade: head.upgrade.is_some(),
             deadline: Deadline::after(record.started, route.timeout),
-        })
+        }))
     }
 
     /// `OPTIONS *` asks about the gateway itself (RFC 9110 section 9.3.7).
@@ -266,7 +268,7 @@ fn reply_context<'a>(
     date: &'a str,
 ) -> ReplyContext<'a> {
     ReplyContext {
-        request_id: Some(RequestIdField { name: REQUEST_ID_FIELD, value: record.id.as_str() }),
+        request_id: Some(RequestIdField { name: REQUEST_ID_FIELD, value: record.id.as_bytes() }),
         head_only,
         persistence: Persistence::of(version, keep),
         date,

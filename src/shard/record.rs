@@ -8,7 +8,7 @@ use super::access_log::Closing;
 use super::counters::{ListenerCounters, add};
 use super::{Shard, clock};
 use crate::ids::UpstreamId;
-use crate::logic::http::request_id::{self, RequestId};
+use crate::logic::http::request_id::RequestId;
 use crate::logic::http::{ProblemKind, RequestHead};
 
 use super::access_log::Opening;
@@ -37,20 +37,14 @@ pub struct Record {
 /// The id of a request: one of ours, or one that a trusted peer gave.
 pub enum Id {
     Ours(RequestId),
-    Given { bytes: [u8; request_id::INCOMING_BYTES_MAX], len: u8 },
+    Given(Vec<u8>),
 }
 
 impl Id {
-    pub fn given(text: &str) -> Self {
-        let mut bytes = [0; request_id::INCOMING_BYTES_MAX];
-        bytes[..text.len()].copy_from_slice(text.as_bytes());
-        Self::Given { bytes, len: text.len() as u8 }
-    }
-
-    pub fn as_str(&self) -> &str {
+    pub fn as_bytes(&self) -> &[u8] {
         match self {
-            Self::Ours(id) => id.as_str(),
-            Self::Given { bytes, len } => str::from_utf8(&bytes[..usize::from(*len)]).expect("copied from a str"),
+            Self::Ours(id) => id.as_bytes(),
+            Self::Given(bytes) => bytes,
         }
     }
 }
@@ -81,7 +75,7 @@ impl Record {
             at: clock::wall(),
             client,
             listener,
-            request_id: self.id.as_str(),
+            request_id: str::from_utf8(self.id.as_bytes()).expect("hexadecimal digits, or copied from a str"),
             method: head.method.as_str(),
             host: head.host,
             path: head.target,
@@ -93,6 +87,9 @@ impl Record {
 
     /// Counts the request and ends its line.
     pub fn finish(&mut self, shard: &Rc<Shard>, counters: &ListenerCounters) {
+        if let Id::Given(bytes) = &mut self.id {
+            shard.give_back(std::mem::take(bytes));
+        }
         let (received, sent) = (self.received + self.uploaded.get(), self.sent.get());
         add(&counters.bytes_received, received);
         add(&counters.bytes_sent, sent);

@@ -70,7 +70,7 @@ pub fn read(
     uploaded: bool,
     inbound: &mut Inbound,
     limits: &HeadLimits,
-    id: &str,
+    id: &[u8],
 ) -> Result<Option<Answered>, ResponseFault> {
     let facts = response::ResponseContext { head_request: context.head_only, upgrade_sent: context.upgrade };
     let mut slots = shard.slots.borrow_mut();

@@ -70,6 +70,36 @@ impl<I: 'static, O: 'static> Slots<I, O> {
     }
 }
 
+/// Boxes of one type that go round.
+pub struct Boxes<T>(RefCell<Vec<Box<T>>>);
+
+impl<T> Default for Boxes<T> {
+    fn default() -> Self {
+        Self(RefCell::default())
+    }
+}
+
+impl<T> Boxes<T> {
+    /// `value` in a box, a used one if there is one.
+    pub fn place(&self, value: T) -> Box<T> {
+        match self.0.borrow_mut().pop() {
+            Some(mut used) => {
+                *used = value;
+                used
+            }
+            None => Box::new(value),
+        }
+    }
+
+    /// Keeps a box for the next value; what is in it goes when that comes.
+    pub fn give_back(&self, used: Box<T>) {
+        let mut spare = self.0.borrow_mut();
+        if spare.len() < SPARE_SLOTS {
+            spare.push(used);
+        }
+    }
+}
+
 /// A future in a borrowed slot. Dropping it drops the future and gives the slot back.
 pub struct Running<I: 'static, O: 'static> {
     slots: Rc<Slots<I, O>>,

@@ -11,7 +11,7 @@ use crate::logic::exchange::{Event, Exchange, Step};
 use crate::logic::http::problem::ProblemKind;
 
 /// Brings one request to its upstream and the response back. The head of the request is consumed already.
-pub async fn run(session: &mut Session, mut forward: Forward, record: &mut Record) -> After {
+pub async fn run(session: &mut Session, mut forward: Box<Forward>, record: &mut Record) -> After {
     let shard = session.shard().clone();
     let counters = &shard.counters.upstreams[forward.upstream.index()];
     record.upstream = Some(forward.upstream);
@@ -51,7 +51,7 @@ pub async fn run(session: &mut Session, mut forward: Forward, record: &mut Recor
             Step::Reply(problem) => return Box::pin(reply(session, forward, problem, record)).await,
             Step::Finish => {
                 shard.counters.durations[forward.upstream.index()].record(shard.now() - record.started);
-                shard.give_back(forward.head);
+                shard.forwards.give_back(forward);
                 return after;
             }
             Step::Abort => {
@@ -66,7 +66,7 @@ pub async fn run(session: &mut Session, mut forward: Forward, record: &mut Recor
 }
 
 /// Answers in the upstream's stead. The client's connection stays if the request was read whole.
-async fn reply(session: &mut Session, mut forward: Forward, kind: ProblemKind, record: &mut Record) -> After {
+async fn reply(session: &mut Session, mut forward: Box<Forward>, kind: ProblemKind, record: &mut Record) -> After {
     let shard = session.shard().clone();
     let read_whole = {
         let inbound = &mut session.connection.inbound;
@@ -81,7 +81,9 @@ async fn reply(session: &mut Session, mut forward: Forward, kind: ProblemKind, r
     let keep = forward.keep && read_whole && !session.is_last();
     let bytes = prepare::encode_problem(&shard, record, &kind.into(), (forward.head_only, forward.version, keep));
     let deadline = Deadline::after(shard.now(), session.listener().timeouts.write);
-    shard.give_back(forward.head);
+    shard.give_back(std::mem::take(&mut forward.head));
+    forward.first = None;
+    shard.forwards.give_back(forward);
     match (session.send(bytes, deadline, record).await, keep) {
         (true, true) => After::Keep,
         (true, false) => After::Linger,

@@ -4,7 +4,7 @@
 
 use std::future::poll_fn;
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use super::connection::Connection;
@@ -19,7 +19,7 @@ use crate::config::plan::ListenerPlan;
 use crate::deadline::Deadline;
 use crate::logic::http::forwarded::ClientText;
 use crate::logic::http::{BodyFraming, BodyReader, HeadScan, ProblemKind, Version};
-use crate::ring::{Outgoing, Posted, Size, Stream, Timer};
+use crate::ring::{Expired, Outgoing, Posted, Size, Stream, Timer};
 
 /// Content of a request that nobody wants is read up to here, so that its connection can be kept.
 const DISCARD_BYTES: u64 = 64 * 1024;
@@ -52,14 +52,15 @@ pub enum After {
 }
 
 /// The futures that serve requests.
-pub type Serving = Slots<Session, (Session, After)>;
+pub type Serving = Slots<Box<Session>, (Box<Session>, After)>;
 
 pub fn serving() -> Rc<Serving> {
     Slots::new(request)
 }
 
 impl Session {
-    pub fn new(open: Open, stream: Stream) -> Self {
+    /// Boxed, because it is handed to a serving future and back with each request.
+    pub fn new(open: Open, stream: Stream) -> Box<Self> {
         let peer = stream.peer();
         let forwarded = &open.shard.plan.listeners[open.listener.index()].forwarded;
         let trusted = match peer {
@@ -68,7 +69,8 @@ impl Session {
         };
         let client = peer.map_or(ClientText::unknown(), |peer| ClientText::new(peer.ip()));
         let timer = Timer::new(&open.shard.ring);
-        Self { open, connection: Connection::new(stream), timer, client, trusted, served: 0, flushing: None }
+        let connection = Connection::new(stream);
+        Box::new(Self { open, connection, timer, client, trusted, served: 0, flushing: None })
     }
 
     pub fn shard(&self) -> &Rc<Shard> {
@@ -91,49 +93,52 @@ impl Session {
 
     /// Waits for the first bytes of a request. `false` when the connection is to be closed instead.
     ///
-    /// Nobody is told when the last response has gone out; who asks for more has got it. So it is looked at only when bytes come, or when the client
-    /// has had time enough to take it.
+    /// This is where an idle connection spends its life, so the wait keeps nothing but two times.
     async fn await_request(&mut self, patience: Duration) -> bool {
-        let write_patience = self.listener().timeouts.write;
+        let now = self.shard().now();
+        let (idle_end, flush_end) = (now + patience, now + self.listener().timeouts.write);
+        let has_bytes = poll_fn(|cx| self.poll_request(idle_end, flush_end, cx)).await;
+        self.timer.clear();
+        let Poll::Ready(flushed) = self.try_flush() else { return has_bytes && Box::pin(self.flush()).await };
+        has_bytes && flushed
+    }
+
+    /// Nobody is told when the last response has gone out; who asks for more has got it. So it is looked at when bytes come, or when the client has had
+    /// time enough to take it.
+    fn poll_request(&mut self, idle_end: Instant, flush_end: Instant, cx: &mut Context<'_>) -> Poll<bool> {
         let Self { open, connection: Connection { stream, inbound }, timer, flushing, .. } = self;
-        let shard = &open.shard;
-        let idle_end = shard.now() + patience;
-        let filling = poll_fn(|cx| {
-            if !inbound.is_empty() {
-                return Poll::Ready(true);
-            }
-            if shard.phase() == Phase::Draining {
-                return Poll::Ready(false);
-            }
-            inbound.poll_fill(stream, Size::Small, cx).map(|filled| matches!(filled, Ok(true)))
-        });
-        let first_look = if flushing.is_some() { idle_end.min(shard.now() + write_patience) } else { idle_end };
-        let mut filling = filling;
-        let has_bytes = match timer.within(first_look, &mut filling).await {
-            Ok(has_bytes) => has_bytes,
-            Err(_) => {
-                if flushing.as_mut().is_some_and(|flushing| flushing.try_sent().is_pending()) {
-                    return false;
-                }
-                *flushing = None;
-                timer.within(idle_end, filling).await.unwrap_or(false)
-            }
-        };
-        has_bytes && self.flush().await
+        if !inbound.is_empty() {
+            return Poll::Ready(true);
+        }
+        if open.shard.phase() == Phase::Draining {
+            return Poll::Ready(false);
+        }
+        if let Poll::Ready(filled) = inbound.poll_fill(stream, Size::Small, cx) {
+            return Poll::Ready(matches!(filled, Ok(true)));
+        }
+        let end = if flushing.is_some() { idle_end.min(flush_end) } else { idle_end };
+        ready!(timer.poll_expired(end, cx));
+        if end == idle_end || self.try_flush() != Poll::Ready(true) {
+            return Poll::Ready(false);
+        }
+        self.timer.poll_expired(idle_end, cx).map(|Expired| false)
+    }
+
+    /// Whether the client has taken everything; pending while it has not, and nobody is told when it has.
+    fn try_flush(&mut self) -> Poll<bool> {
+        let Some(flushing) = &mut self.flushing else { return Poll::Ready(true) };
+        let (sent, _) = ready!(flushing.try_sent());
+        self.flushing = None;
+        Poll::Ready(sent.is_ok())
     }
 
     /// Waits until the last response has gone out. `false` when the client does not take it.
     async fn flush(&mut self) -> bool {
         let patience = self.listener().timeouts.write;
-        let Some(mut flushing) = self.flushing.take() else { return true };
-        match flushing.try_sent() {
-            Poll::Ready((sent, _)) => sent.is_ok(),
-            Poll::Pending => {
-                let Self { open, timer, .. } = self;
-                let deadline = Deadline::after(open.shard.now(), patience);
-                relay::settle(flushing, timer, patience, deadline, &open.shard.ring).await.is_ok()
-            }
-        }
+        let Self { open, timer, flushing, .. } = self;
+        let Some(flushing) = flushing.take() else { return true };
+        let deadline = Deadline::after(open.shard.now(), patience);
+        relay::settle(flushing, timer, patience, deadline, &open.shard.ring).await.is_ok()
     }
 
     /// Sends a complete message and gives its allocation back. `false` when the client did not take it.
@@ -172,6 +177,13 @@ impl Session {
         }
     }
 
+    /// Lets the last response go out, and the client read it.
+    async fn close(mut self: Box<Self>, lingers: bool) {
+        if self.flush().await && lingers {
+            self.linger().await;
+        }
+    }
+
     /// Ends a connection whose client may still be sending: an immediate close would reset it, and the client could lose the answer.
     async fn linger(&mut self) {
         let end = self.shard().now() + LINGER;
@@ -194,27 +206,24 @@ impl Session {
 }
 
 /// Serves a connection to its end.
-pub async fn serve(mut session: Session) {
-    let serving = session.shard().serving.clone();
-    let timeouts = session.listener().timeouts;
-    let mut patience = timeouts.header;
+pub async fn serve(mut session: Box<Session>) {
+    let mut patience = session.listener().timeouts.header;
     let mut lingers = false;
     while session.await_request(patience).await {
+        let serving = session.shard().serving.clone();
         let (served, after) = serving.run(session).await;
         session = served;
-        patience = timeouts.idle;
+        patience = session.listener().timeouts.idle;
         lingers = after == After::Linger;
         if after != After::Keep {
             break;
         }
     }
-    if session.flush().await && lingers {
-        Box::pin(session.linger()).await;
-    }
+    Box::pin(session.close(lingers)).await;
 }
 
 /// Serves one request, whose first bytes are there.
-async fn request(mut session: Session) -> (Session, After) {
+async fn request(mut session: Box<Session>) -> (Box<Session>, After) {
     let shard = session.shard().clone();
     let counters = &shard.counters.listeners[session.listener_id().index()];
     let started = shard.now();

@@ -29,7 +29,7 @@ pub struct RequestIdField<'a> {
     /// As configured; a token.
     pub name: &'a str,
     /// See [`request_id`](super::request_id).
-    pub value: &'a str,
+    pub value: &'a [u8],
 }
 
 /// What the upstream gets instead of what came.
@@ -227,7 +227,7 @@ pub(super) fn finish(
     edits: &FieldEdits,
 ) {
     if let Some(id) = request_id.filter(|id| !touches(edits, id.name.as_bytes())) {
-        field(out, id.name.as_bytes(), id.value.as_bytes());
+        field(out, id.name.as_bytes(), id.value);
     }
     for (name, value) in edits.set.iter().chain(&edits.add) {
         field(out, name.as_bytes(), value.expose().as_bytes());

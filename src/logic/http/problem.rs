@@ -197,7 +197,7 @@ pub fn reply(out: &mut Vec<u8>, problem: &Problem<'_>, context: &ReplyContext<'_
     if let Some(seconds) = problem.retry_after {
         field(out, b"Retry-After", itoa::Buffer::new().format(seconds).as_bytes());
     }
-    let request_id = context.request_id.map(|id| id.value);
+    let request_id = context.request_id.and_then(|id| str::from_utf8(id.value).ok());
     let mut length = Length(0);
     write_content(&mut length, problem.kind, request_id).expect("counting does not fail");
     finish(out, BodyFraming::Length(length.0), context.request_id, &NO_EDITS);

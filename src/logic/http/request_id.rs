@@ -48,6 +48,11 @@ pub struct RequestId {
 }
 
 impl RequestId {
+    /// ASCII digits.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.digits
+    }
+
     pub fn as_str(&self) -> &str {
         str::from_utf8(&self.digits).expect("hexadecimal digits are ASCII")
     }

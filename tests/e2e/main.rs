@@ -1,0 +1,8 @@
+//! Postern as its users meet it: the real binary, real sockets, real peers. One file per promise; see `tests/README.md`.
+
+#![expect(clippy::disallowed_methods, reason = "tests read clocks and sleep: they stand outside the gateway")]
+#![expect(clippy::disallowed_types, reason = "the harness is made of threads, which lock")]
+
+mod harness;
+
+mod harness_itself;

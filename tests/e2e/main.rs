@@ -5,4 +5,8 @@
 
 mod harness;
 
+mod bodies;
+mod expect;
 mod harness_itself;
+mod keep_alive;
+mod upgrade;

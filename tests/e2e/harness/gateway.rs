@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use super::config::proxy_to;
 use super::message::{Message, latin1};
-use super::{Client, Metrics, PATIENCE, TempDir, eventually};
+use super::{Client, Metrics, Origin, PATIENCE, TempDir, eventually};
 
 /// How often a gateway is started anew because somebody else took a port in the meantime.
 const TRIES: usize = 5;
@@ -47,6 +48,11 @@ impl Gateway {
             }
         }
         panic!("every port that the system offers is in use");
+    }
+
+    /// A gateway that sends everything to this origin.
+    pub fn before(origin: &Origin) -> Self {
+        Self::start(proxy_to(origin))
     }
 
     fn spawn(config: Value) -> Self {

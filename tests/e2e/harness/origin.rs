@@ -96,6 +96,15 @@ impl Origin {
         Self::answering(ok(text))
     }
 
+    /// Answers with the target of the request.
+    pub fn naming_targets() -> Self {
+        Self::scripted(|peer| {
+            while let Some(request) = peer.request() {
+                peer.send(ok(request.target()));
+            }
+        })
+    }
+
     /// Answers the first request of each connection with `response` and closes the connection.
     pub fn answering_once(response: impl Into<Vec<u8>>) -> Self {
         let response = response.into();
@@ -110,7 +119,7 @@ impl Origin {
     pub fn echo() -> Self {
         Self::scripted(|peer| {
             while let Some(request) = peer.request() {
-                peer.send(&ok(request.body));
+                peer.send(ok(request.body));
             }
         })
     }

@@ -7,6 +7,9 @@ mod harness;
 
 mod bodies;
 mod expect;
+mod forwarding;
+mod h1_smuggling;
 mod harness_itself;
 mod keep_alive;
+mod targets;
 mod upgrade;

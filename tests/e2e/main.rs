@@ -13,3 +13,4 @@ mod harness_itself;
 mod keep_alive;
 mod targets;
 mod upgrade;
+mod upstream_faults;

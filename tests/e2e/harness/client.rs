@@ -15,13 +15,23 @@ const PAUSE: Duration = Duration::from_millis(5);
 /// How long nothing must come before it is believed that nothing will.
 const SILENCE: Duration = Duration::from_millis(100);
 
+const BROKEN_OFF: &str = "the connection was ended before the response";
+
 /// One connection to a server.
 #[derive(Debug)]
 pub struct Client {
     socket: Socket,
     /// What came and is not yet taken.
     buffer: Vec<u8>,
-    ended: bool,
+    end: End,
+}
+
+/// Whether and how the other side has ended the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    NotYet,
+    Closed,
+    Reset,
 }
 
 /// What there is instead of a response.
@@ -40,7 +50,7 @@ impl Client {
     pub fn try_connect(address: &str) -> io::Result<Self> {
         let socket = Socket::connect(address)?;
         socket.set_write_timeout(PATIENCE);
-        Ok(Self { socket, buffer: Vec::new(), ended: false })
+        Ok(Self { socket, buffer: Vec::new(), end: End::NotYet })
     }
 
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
@@ -103,13 +113,14 @@ impl Client {
     pub fn try_response(&mut self, method: &str) -> Result<Message, NoResponse> {
         let give_up = Instant::now() + PATIENCE;
         loop {
-            let why = match Message::parse(Kind::ResponseTo(method), &self.buffer, self.ended) {
+            // A response that lasts until the close is complete with a close and not with a reset.
+            let why = match Message::parse(Kind::ResponseTo(method), &self.buffer, self.end == End::Closed) {
                 Ok(message) => {
                     self.buffer.drain(..message.raw.len());
                     return Ok(message);
                 }
                 Err(Trouble::Malformed(why)) => why,
-                Err(Trouble::Unfinished) if self.ended => "the connection was closed before the end".to_owned(),
+                Err(Trouble::Unfinished) if self.end != End::NotYet => BROKEN_OFF.to_owned(),
                 Err(Trouble::Unfinished) => match self.receive(give_up) {
                     Ok(()) => continue,
                     Err(error) => format!("{error} before the end"),
@@ -119,11 +130,22 @@ impl Client {
         }
     }
 
+    /// What came of the next response, which ends with its connection before it is complete.
+    pub fn broken_off_response(&mut self, method: &str) -> String {
+        match self.try_response(method) {
+            Ok(response) => panic!("taken for complete: {response}"),
+            Err(fault) => {
+                assert_eq!(fault.why, BROKEN_OFF, "after {:?}", fault.received);
+                fault.received
+            }
+        }
+    }
+
     /// The next `count` bytes, whatever they mean.
     pub fn read(&mut self, count: usize) -> Vec<u8> {
         let give_up = Instant::now() + PATIENCE;
         while self.buffer.len() < count {
-            assert!(!self.ended, "closed after {:?}", latin1(&self.buffer));
+            assert!(self.end == End::NotYet, "closed after {:?}", latin1(&self.buffer));
             self.receive(give_up).unwrap_or_else(|error| panic!("{error} after {:?}", latin1(&self.buffer)));
         }
         self.buffer.drain(..count).collect()
@@ -132,7 +154,7 @@ impl Client {
     /// Everything up to the end of the connection, which must come.
     pub fn read_to_end(&mut self) -> Vec<u8> {
         let give_up = Instant::now() + PATIENCE;
-        while !self.ended {
+        while self.end == End::NotYet {
             if let Err(error) = self.receive(give_up) {
                 panic!("not closed: {error} after {:?}", latin1(&self.buffer));
             }
@@ -152,9 +174,15 @@ impl Client {
         match self.receive(Instant::now() + SILENCE) {
             Err(error) if is_timeout(&error) => {}
             Err(error) => panic!("not silent: {error}"),
-            Ok(()) if self.ended => panic!("closed"),
+            Ok(()) if self.end != End::NotYet => panic!("closed"),
             Ok(()) => panic!("not silent: {:?}", latin1(&self.buffer)),
         }
+    }
+
+    /// Whether something has come that is not yet taken, or the connection has ended.
+    pub fn has_bytes(&mut self) -> bool {
+        let _ = self.receive(Instant::now());
+        !self.buffer.is_empty() || self.end != End::NotYet
     }
 
     /// Waits for one read; a reset ends the connection as well as a close does.
@@ -163,9 +191,9 @@ impl Client {
         self.socket.set_read_timeout(left.max(Duration::from_millis(1)));
         let mut piece = [0; 64 * 1024];
         match self.socket.read(&mut piece) {
-            Ok(0) => self.ended = true,
+            Ok(0) => self.end = End::Closed,
             Ok(count) => self.buffer.extend_from_slice(&piece[..count]),
-            Err(error) if error.kind() == ErrorKind::ConnectionReset => self.ended = true,
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => self.end = End::Reset,
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }

@@ -13,7 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 pub use client::Client;
-pub use gateway::{Gateway, postern};
+pub use gateway::{Gateway, free_port, postern};
 pub use message::{Framing, Message, latin1};
 pub use metrics::Metrics;
 pub use origin::{Origin, Peer, Received, ok};

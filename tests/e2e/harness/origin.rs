@@ -274,9 +274,14 @@ impl Peer {
         while self.receive() > 0 {}
     }
 
-    /// Sends; that the other side has gone is not this script's concern.
+    /// Sends; that the other side has gone is not most scripts' concern.
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        let _ = self.socket.write_all(bytes.as_ref());
+        self.try_send(bytes);
+    }
+
+    /// Sends; `false` when the other side has gone.
+    pub fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
+        self.socket.write_all(bytes.as_ref()).is_ok()
     }
 
     pub fn pause(&self, milliseconds: u64) {

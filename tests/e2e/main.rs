@@ -5,12 +5,21 @@
 
 mod harness;
 
+mod admin;
 mod bodies;
+mod concurrency;
+mod drain;
+mod endpoints;
 mod expect;
 mod forwarding;
 mod h1_smuggling;
 mod harness_itself;
 mod keep_alive;
+mod pool;
+mod real_peers;
+mod routes;
+mod startup;
 mod targets;
+mod timeouts;
 mod upgrade;
 mod upstream_faults;

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::config::proxy_to;
 use super::message::{Message, latin1};
-use super::{Client, Metrics, Origin, PATIENCE, TempDir, eventually};
+use super::{Client, Metrics, Origin, PATIENCE, TempDir};
 
 /// How often a gateway is started anew because somebody else took a port in the meantime.
 const TRIES: usize = 5;
@@ -154,12 +154,6 @@ impl Gateway {
     /// Standard error so far.
     pub fn stderr(&self) -> String {
         latin1(&self.stderr.lock().expect("no thread panics while it holds this"))
-    }
-
-    /// The complete lines on standard output, once there are this many.
-    pub fn wait_for_lines(&self, count: usize) -> Vec<String> {
-        eventually("the lines are written", || self.stdout().matches('\n').count() >= count);
-        self.stdout().lines().map(str::to_owned).collect()
     }
 
     /// Asks the process to drain and end.

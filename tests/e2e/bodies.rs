@@ -111,8 +111,8 @@ fn trailers_cross_both_ways() {
 
     let response = client.response();
     assert_eq!(response.text(), "xyz");
-    assert_eq!(response.trailers, [("X-Out".to_owned(), "b".to_owned())]);
-    assert_eq!(origin.only_request().trailers, [("X-In".to_owned(), "a".to_owned())]);
+    assert_eq!(response.trailer("x-out"), ["b"]);
+    assert_eq!(origin.only_request().trailer("x-in"), ["a"]);
     client.assert_silent();
 }
 
@@ -129,7 +129,7 @@ fn trailers_cannot_say_what_a_head_must_say() {
 
     assert_eq!(client.response().text(), "abc");
     let trailers = origin.only_request().trailers.clone();
-    assert!(trailers.iter().all(|(name, _)| name == "X-Fine"), "{trailers:?}");
+    assert!(trailers.iter().all(|(name, _)| name.eq_ignore_ascii_case("x-fine")), "{trailers:?}");
 }
 
 #[test]

@@ -189,7 +189,7 @@ fn a_response_that_breaks_off_after_a_part_ends_the_connection() {
                     "GET / HTTP/{version}\r\nHost: a\r\n\r\nGET /next HTTP/{version}\r\nHost: a\r\n\r\n"
                 ));
                 let part = client.broken_off_response("GET");
-                assert!(part.contains("short") && !part.contains("0\r\n\r\n"), "{part:?}");
+                assert!(part.contains("short") && !part.contains("\r\n0\r\n"), "{part:?}");
             }
             assert!(!origin.has_received("/next"));
         }
@@ -462,7 +462,7 @@ fn a_response_that_stalls_half_way_is_broken_off() {
 
     let part = gateway.client().get("/").broken_off_response("GET");
 
-    assert!(part.contains("first") && !part.ends_with("0\r\n\r\n"), "{part}");
+    assert!(part.contains("first") && !part.contains("\r\n0\r\n"), "{part}");
     crate::harness::eventually("the stalled connection is closed", || origin.open_connections() == 0);
 }
 

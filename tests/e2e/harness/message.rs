@@ -101,6 +101,12 @@ impl Message {
         !self.values(name).is_empty()
     }
 
+    /// The values of all trailer fields of this name.
+    pub fn trailer(&self, name: &str) -> Vec<&str> {
+        let of_name = self.trailers.iter().filter(|(field, _)| field.eq_ignore_ascii_case(name));
+        of_name.map(|(_, value)| value.as_str()).collect()
+    }
+
     /// Whether `Connection` lists this option.
     pub fn connection_has(&self, option: &str) -> bool {
         let values = self.values("connection");

@@ -90,22 +90,24 @@ impl Metrics {
 
     /// Buckets are cumulative and in order, the last is infinite and equals the count.
     fn check_histograms(&self) -> Result<(), String> {
-        let mut last: BTreeMap<(String, Vec<(String, String)>), (f64, f64)> = BTreeMap::new();
-        for sample in self.samples.iter().filter(|sample| sample.labels.contains_key("le")) {
-            let bound = number(&sample.labels["le"]).ok_or("a bound that is no number")?;
-            let labels = sample.labels.iter().filter(|(name, _)| *name != "le");
-            let series = (sample.name.clone(), labels.map(|(name, value)| (name.clone(), value.clone())).collect());
-            if let Some((below, count)) = last.insert(series, (bound, sample.value))
-                && (bound <= below || sample.value < count)
-            {
-                return Err(format!("buckets out of order at {sample:?}"));
-            }
-        }
-        for ((bucket, labels), (bound, value)) in last {
-            let count = bucket.replace("_bucket", "_count");
-            let labels = labels.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect::<Vec<_>>();
-            if bound != f64::INFINITY || self.sum(&count, &labels) != value {
-                return Err(format!("the last of {bucket} is not the count"));
+        for family in self.types.iter().filter(|(_, kind)| *kind == "histogram").map(|(family, _)| family) {
+            let (bucket, count) = (format!("{family}_bucket"), format!("{family}_count"));
+            for count in self.samples.iter().filter(|sample| sample.name == count) {
+                let is_of_series = |sample: &&Sample| {
+                    let has = |(name, value): (&String, &String)| sample.labels.get(name) == Some(value);
+                    sample.name == bucket && count.labels.iter().all(has)
+                };
+                let mut last = (f64::NEG_INFINITY, 0.0);
+                for sample in self.samples.iter().filter(is_of_series) {
+                    let bound = number(&sample.labels["le"]).ok_or("a bound that is no number")?;
+                    if bound <= last.0 || sample.value < last.1 {
+                        return Err(format!("buckets out of order at {sample:?}"));
+                    }
+                    last = (bound, sample.value);
+                }
+                if last != (f64::INFINITY, count.value) {
+                    return Err(format!("the last bucket is not all of {count:?}"));
+                }
             }
         }
         Ok(())

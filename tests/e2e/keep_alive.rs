@@ -44,9 +44,9 @@ fn pipelined_requests_are_answered_in_order_whatever_time_each_takes() {
 
 /// Two requests of which the first has a body that looks like a request.
 const PAIRS: [&str; 2] = [
-    "POST /first HTTP/1.1\r\nHost: a\r\nContent-Length: 35\r\n\r\nGET /inner HTTP/1.1\r\nHost: inner\r\n\r\n\
+    "POST /first HTTP/1.1\r\nHost: a\r\nContent-Length: 36\r\n\r\nGET /inner HTTP/1.1\r\nHost: inner\r\n\r\n\
      GET /second HTTP/1.1\r\nHost: a\r\n\r\n",
-    "POST /first HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n13\r\nGET /inner HTTP/1.1\r\n10\r\n\r\nHost: inner\r\n\r\n\
+    "POST /first HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n13\r\nGET /inner HTTP/1.1\r\n11\r\n\r\nHost: inner\r\n\r\n\r\n\
      0\r\n\r\nGET /second HTTP/1.1\r\nHost: a\r\n\r\n",
 ];
 

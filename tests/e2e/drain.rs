@@ -1,0 +1,155 @@
+//! `SIGTERM` loses no response that was begun, and ends the process within its time.
+
+use std::sync::{Mutex, mpsc};
+
+use serde_json::json;
+
+use crate::harness::config::proxy_to;
+use crate::harness::{Client, Gateway, Origin, eventually, ok, pause};
+
+/// An origin that answers `/slow` in two parts: the head when it is told to go on, the rest when it is told so again.
+fn in_parts() -> (Origin, mpsc::Sender<()>) {
+    let (go_on, may_go_on) = mpsc::channel::<()>();
+    let may_go_on = Mutex::new(may_go_on);
+    let origin = Origin::scripted(move |peer| {
+        while let Some(request) = peer.request() {
+            if request.target() != "/slow" {
+                peer.send(ok("quick"));
+                continue;
+            }
+            for part in ["HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nfirst", "-last"] {
+                if may_go_on.lock().expect("no script panics").recv().is_err() {
+                    return;
+                }
+                peer.send(part);
+            }
+        }
+    });
+    (origin, go_on)
+}
+
+fn refuses_connections(address: &str) {
+    eventually("new connections are refused", || Client::try_connect(address).is_err());
+}
+
+#[test]
+fn what_is_in_flight_is_finished_with_close_and_then_the_process_ends() {
+    for shards in [1, 2] {
+        let (origin, go_on) = in_parts();
+        let mut config = proxy_to(&origin);
+        config["shards"] = json!(shards);
+        let mut gateway = Gateway::start(config);
+        let address = gateway.address();
+        let mut idle = gateway.client();
+        assert_eq!(idle.get("/").response().text(), "quick");
+        let mut silent = gateway.client();
+        let mut client = gateway.client();
+        client.get("/slow");
+        eventually("the origin has it", || origin.has_received("/slow"));
+
+        gateway.ask_to_terminate();
+        refuses_connections(&address);
+        idle.assert_closed();
+        silent.assert_closed();
+        assert!(gateway.is_running());
+        go_on.send(()).expect("the origin waits");
+        go_on.send(()).expect("the origin waits");
+
+        let response = client.response();
+        assert_eq!((response.status(), response.text().as_str()), (200, "first-last"));
+        assert!(response.connection_has("close"), "{response}");
+        client.assert_closed();
+        assert_eq!(gateway.wait().code(), Some(0));
+    }
+}
+
+#[test]
+fn a_response_whose_head_was_sent_before_is_finished_too() {
+    let (origin, go_on) = in_parts();
+    let mut gateway = Gateway::before(&origin);
+    let mut client = gateway.client();
+    client.get("/slow");
+    go_on.send(()).expect("the origin waits");
+    let mut head = Vec::new();
+    while !head.ends_with(b"first") {
+        head.extend(client.read(1));
+    }
+
+    gateway.ask_to_terminate();
+    refuses_connections(&gateway.address());
+    go_on.send(()).expect("the origin waits");
+
+    assert_eq!(client.read(5), b"-last");
+    client.assert_closed();
+    assert_eq!(gateway.wait().code(), Some(0));
+}
+
+#[test]
+fn an_upload_that_was_begun_is_finished() {
+    let origin = Origin::echo();
+    let mut gateway = Gateway::before(&origin);
+    let mut client = gateway.client();
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nfirst");
+    eventually("the first part arrives", || origin.has_received("first"));
+
+    gateway.ask_to_terminate();
+    refuses_connections(&gateway.address());
+    client.send("-last");
+
+    assert_eq!(client.response().text(), "first-last");
+    client.assert_closed();
+    assert_eq!(gateway.wait().code(), Some(0));
+}
+
+#[test]
+fn a_gateway_with_nothing_in_flight_ends_at_once() {
+    let origin = Origin::saying("fine");
+    for shards in [1, 2] {
+        let mut config = proxy_to(&origin);
+        config["shards"] = json!(shards);
+        let mut gateway = Gateway::start(config);
+        assert_eq!(gateway.get("/").text(), "fine");
+
+        assert_eq!(gateway.terminate().code(), Some(0));
+    }
+    eventually("its upstream connections are closed", || origin.open_connections() == 0);
+}
+
+#[test]
+fn what_is_not_finished_in_time_is_given_up_and_the_exit_code_says_so() {
+    let origin = Origin::scripted(|peer| {
+        if peer.request().is_some() {
+            peer.stall();
+        }
+    });
+    let mut config = proxy_to(&origin);
+    config["drain_timeout"] = json!("300ms");
+    let mut gateway = Gateway::start(config);
+    let mut client = gateway.client();
+    client.get("/");
+    origin.wait_for_requests(1);
+
+    assert_eq!(gateway.terminate().code(), Some(1));
+
+    client.read_to_end();
+}
+
+#[test]
+fn a_pipelined_request_that_was_not_begun_is_not_served_any_more() {
+    let (origin, go_on) = in_parts();
+    let mut gateway = Gateway::before(&origin);
+    let mut client = gateway.client();
+    client.send("GET /slow HTTP/1.1\r\nHost: a\r\n\r\nGET /never HTTP/1.1\r\nHost: a\r\n\r\n");
+    eventually("the origin has the first", || origin.has_received("/slow"));
+
+    gateway.ask_to_terminate();
+    refuses_connections(&gateway.address());
+    pause(50);
+    go_on.send(()).expect("the origin waits");
+    go_on.send(()).expect("the origin waits");
+
+    assert!(client.response().connection_has("close"));
+    client.assert_closed();
+    assert!(!origin.has_received("/never"));
+    assert_eq!(gateway.wait().code(), Some(0));
+}

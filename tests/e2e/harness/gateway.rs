@@ -1,0 +1,236 @@
+//! The gateway under test: the binary that was built, with a configuration of the test's own, in a process of its own.
+
+use std::collections::HashSet;
+use std::io::Read;
+use std::net::TcpListener;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::{Arc, LazyLock, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::config::proxy_to;
+use super::message::{Message, latin1};
+use super::{Client, Metrics, Origin, PATIENCE, TempDir};
+
+/// How often a gateway is started anew because somebody else took a port in the meantime.
+const TRIES: usize = 5;
+
+/// A running gateway. It is killed when dropped.
+#[derive(Debug)]
+pub struct Gateway {
+    child: Child,
+    config: Value,
+    stdout: Captured,
+    stderr: Captured,
+    directory: TempDir,
+}
+
+/// What a process has written so far.
+type Captured = Arc<Mutex<Vec<u8>>>;
+
+/// Runs the binary to its end.
+pub fn postern(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_postern"));
+    command.args(arguments).stdin(Stdio::null()).output().expect("the binary was built and can be run")
+}
+
+impl Gateway {
+    /// Starts a gateway and waits until it is ready. It has one shard unless the configuration says otherwise.
+    pub fn start(config: Value) -> Self {
+        for _ in 0..TRIES {
+            let mut gateway = Self::spawn(with_defaults(config.clone()));
+            match gateway.wait_until_ready() {
+                Ok(()) => return gateway,
+                Err(stderr) if stderr.contains("in use") => {}
+                Err(stderr) => panic!("the gateway does not start:\n{stderr}"),
+            }
+        }
+        panic!("every port that the system offers is in use");
+    }
+
+    /// A gateway that sends everything to this origin.
+    pub fn before(origin: &Origin) -> Self {
+        Self::start(proxy_to(origin))
+    }
+
+    fn spawn(config: Value) -> Self {
+        let directory = TempDir::new();
+        let file = directory.write("postern.json", &config.to_string());
+        let mut child = Command::new(env!("CARGO_BIN_EXE_postern"))
+            .arg("run")
+            .arg(file)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary was built and can be run");
+        let stdout = capture(child.stdout.take().expect("stdout is piped"));
+        let stderr = capture(child.stderr.take().expect("stderr is piped"));
+        Self { child, config, stdout, stderr, directory }
+    }
+
+    /// Fails with what the process wrote when it ends instead.
+    fn wait_until_ready(&mut self) -> Result<(), String> {
+        let admin = self.admin();
+        let give_up = Instant::now() + PATIENCE;
+        while Instant::now() < give_up {
+            if self.child.try_wait().expect("it is our child").is_some() {
+                // The thread that reads it may be a moment behind.
+                thread::sleep(Duration::from_millis(50));
+                return Err(self.stderr());
+            }
+            if let Ok(mut client) = Client::try_connect(&admin)
+                && client.try_send("GET /readyz HTTP/1.1\r\nHost: admin\r\n\r\n").is_ok()
+                && client.try_response("GET").is_ok_and(|response| response.status() == 200)
+            {
+                return Ok(());
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        panic!("the gateway is not ready:\n{}", self.stderr());
+    }
+
+    /// The address of the first listener that is not admin.
+    pub fn address(&self) -> String {
+        self.address_where(|listener| listener["admin"] != true)
+    }
+
+    /// The address of the listener of this name.
+    pub fn address_of(&self, name: &str) -> String {
+        self.address_where(|listener| listener["name"] == name)
+    }
+
+    pub fn admin(&self) -> String {
+        self.address_where(|listener| listener["admin"] == true)
+    }
+
+    fn address_where(&self, wanted: impl Fn(&Value) -> bool) -> String {
+        let listeners = self.config["listeners"].as_array().expect("a list");
+        let listener = listeners.iter().find(|listener| wanted(listener)).expect("such a listener");
+        listener["address"].as_str().expect("with_defaults gave it one").to_owned()
+    }
+
+    /// A new connection to the first listener.
+    pub fn client(&self) -> Client {
+        Client::connect(&self.address())
+    }
+
+    /// Asks on a connection of its own.
+    pub fn get(&self, path: &str) -> Message {
+        self.client().get(path).response()
+    }
+
+    /// Asks the admin listener.
+    pub fn ask_admin(&self, path: &str) -> Message {
+        Client::connect(&self.admin()).get(path).response()
+    }
+
+    /// What the counters say now.
+    pub fn metrics(&self) -> Metrics {
+        Metrics::parse(&self.ask_admin("/metrics").text()).unwrap_or_else(|fault| panic!("metrics: {fault}"))
+    }
+
+    pub fn process_id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Descriptors that the process has open.
+    pub fn descriptors(&self) -> usize {
+        let directory = format!("/proc/{}/fd", self.process_id());
+        std::fs::read_dir(&directory).unwrap_or_else(|error| panic!("{directory}: {error}")).count()
+    }
+
+    pub fn directory(&self) -> &TempDir {
+        &self.directory
+    }
+
+    /// Standard output so far.
+    pub fn stdout(&self) -> String {
+        latin1(&self.stdout.lock().expect("no thread panics while it holds this"))
+    }
+
+    /// Standard error so far.
+    pub fn stderr(&self) -> String {
+        latin1(&self.stderr.lock().expect("no thread panics while it holds this"))
+    }
+
+    /// Asks the process to drain and end.
+    pub fn ask_to_terminate(&self) {
+        let sent = Command::new("sh").args(["-c", &format!("kill -TERM {}", self.process_id())]).status();
+        assert!(sent.expect("there is a shell").success(), "the gateway is gone:\n{}", self.stderr());
+    }
+
+    /// Waits for the end of the process.
+    pub fn wait(&mut self) -> ExitStatus {
+        let give_up = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().expect("it is our child") {
+                return status;
+            }
+            assert!(Instant::now() < give_up, "the gateway does not end:\n{}", self.stderr());
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Asks the process to end, and waits for it.
+    pub fn terminate(&mut self) -> ExitStatus {
+        self.ask_to_terminate();
+        self.wait()
+    }
+
+    /// Whether the process runs still.
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().expect("it is our child").is_none()
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("--- standard error of the gateway:\n{}", self.stderr());
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn capture(mut pipe: impl Read + Send + 'static) -> Captured {
+    let captured = Captured::default();
+    let writing = Arc::clone(&captured);
+    thread::spawn(move || {
+        let mut piece = [0; 4096];
+        while let Ok(count @ 1..) = pipe.read(&mut piece) {
+            writing.lock().expect("no thread panics while it holds this").extend_from_slice(&piece[..count]);
+        }
+    });
+    captured
+}
+
+fn with_defaults(mut config: Value) -> Value {
+    let object = config.as_object_mut().expect("a configuration is an object");
+    object.entry("shards").or_insert(json!(1));
+    let listeners = object["listeners"].as_array_mut().expect("listeners are a list");
+    if !listeners.iter().any(|listener| listener["admin"] == true) {
+        listeners.push(json!({ "name": "admin", "admin": true }));
+    }
+    for listener in listeners {
+        let listener = listener.as_object_mut().expect("a listener is an object");
+        listener.entry("address").or_insert_with(|| json!(format!("127.0.0.1:{}", free_port())));
+    }
+    config
+}
+
+/// A port that nobody listens on, and that no other test of this process was given: listeners of two gateways that share
+/// their port would share their clients too.
+pub fn free_port() -> u16 {
+    static GIVEN: LazyLock<Mutex<HashSet<u16>>> = LazyLock::new(Mutex::default);
+    loop {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
+        let port = listener.local_addr().expect("a bound socket has an address").port();
+        if GIVEN.lock().expect("no thread panics while it holds this").insert(port) {
+            return port;
+        }
+    }
+}

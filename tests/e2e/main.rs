@@ -1,0 +1,25 @@
+//! Postern as its users meet it: the real binary, real sockets, real peers. One file per promise; see `tests/README.md`.
+
+#![expect(clippy::disallowed_methods, reason = "tests read clocks and sleep: they stand outside the gateway")]
+#![expect(clippy::disallowed_types, reason = "the harness is made of threads, which lock")]
+
+mod harness;
+
+mod admin;
+mod bodies;
+mod concurrency;
+mod drain;
+mod endpoints;
+mod expect;
+mod forwarding;
+mod h1_smuggling;
+mod harness_itself;
+mod keep_alive;
+mod pool;
+mod real_peers;
+mod routes;
+mod startup;
+mod targets;
+mod timeouts;
+mod upgrade;
+mod upstream_faults;

@@ -1,0 +1,167 @@
+//! The command line: a gateway starts whole or not at all, and says why.
+
+use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::harness::{Client, TempDir, eventually, free_port, latin1, postern};
+
+fn write(directory: &TempDir, config: &Value) -> String {
+    directory.write("postern.json", &config.to_string()).display().to_string()
+}
+
+fn respond(listeners: Value) -> Value {
+    json!({ "shards": 1, "listeners": listeners, "routes": [{ "respond": { "body": "served" } }] })
+}
+
+#[test]
+fn an_address_in_use_is_named_and_nothing_is_served() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let taken_address = taken.local_addr().expect("a bound socket has an address").to_string();
+    let free_address = format!("127.0.0.1:{}", free_port());
+    let directory = TempDir::new();
+    let file = write(&directory, &respond(json!([{ "address": free_address }, { "address": taken_address }])));
+    let watched = free_address.clone();
+    let watcher = thread::spawn(move || {
+        let tries = (0..40).map(|_| {
+            thread::sleep(Duration::from_millis(5));
+            TcpStream::connect(&watched).is_ok()
+        });
+        tries.filter(|connected| *connected).count()
+    });
+
+    let output = postern(&["run", &file]);
+
+    assert!(!output.status.success() && output.status.code().is_some(), "{output:?}");
+    let message = latin1(&output.stderr);
+    assert!(message.contains(&taken_address), "{message}");
+    assert!(!message.contains("panicked"), "{message}");
+    assert_eq!(watcher.join().expect("it only connects"), 0, "the other listener was served meanwhile");
+}
+
+#[test]
+fn a_second_gateway_on_the_same_port_does_not_start() {
+    let address = format!("127.0.0.1:{}", free_port());
+    let directory = TempDir::new();
+    let file = write(&directory, &respond(json!([{ "address": address }])));
+    let mut first = Command::new(env!("CARGO_BIN_EXE_postern"))
+        .args(["run", &file])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the binary was built and can be run");
+    eventually("the first serves", || TcpStream::connect(&address).is_ok());
+
+    let output = postern(&["run", &file]);
+
+    assert!(!output.status.success(), "{output:?}");
+    assert!(latin1(&output.stderr).contains(&address), "{output:?}");
+    assert_eq!(Client::connect(&address).get("/").response().text(), "served");
+    first.kill().expect("it runs");
+    first.wait().expect("it is our child");
+}
+
+#[test]
+fn check_approves_of_every_example() {
+    let directory = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("config");
+    let quickstart = directory.join("quickstart.json").display().to_string();
+
+    let output = postern(&["check", &quickstart]);
+
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+}
+
+#[test]
+fn check_and_run_say_everything_that_is_wrong_with_a_file() {
+    let directory = TempDir::new();
+    let address = format!("127.0.0.1:{}", free_port());
+    let broken = json!({
+        "listeners": [{ "address": address, "timeouts": { "headr": "1s", "body": "soon" } }],
+        "routes": [{ "upstream": "nowhere" }],
+    });
+    let file = write(&directory, &broken);
+    for command in ["check", "run"] {
+        let output = postern(&[command, &file]);
+        assert!(!output.status.success() && output.status.code().is_some(), "{command}: {output:?}");
+        let message = latin1(&output.stderr) + &latin1(&output.stdout);
+        for part in [
+            "listeners[0].timeouts.headr",
+            "\"header\"",
+            "listeners[0].timeouts.body",
+            "soon",
+            "routes[0].upstream",
+            "nowhere",
+        ] {
+            assert!(message.contains(part), "{command}: no {part} in {message}");
+        }
+    }
+    assert!(TcpStream::connect(&address).is_err());
+}
+
+#[test]
+fn files_that_are_no_configuration_are_told_so() {
+    let directory = TempDir::new();
+    let missing = directory.join("missing.json").display().to_string();
+    for (file, part) in [
+        (missing.clone(), missing.as_str()),
+        (directory.write("cut.json", "{ \"listeners\": [").display().to_string(), "line"),
+        (directory.write("empty.json", "").display().to_string(), "empty.json"),
+    ] {
+        let output = postern(&["check", &file]);
+        assert!(!output.status.success() && output.status.code().is_some(), "{file}: {output:?}");
+        let message = latin1(&output.stderr);
+        assert!(message.contains(part) && !message.contains("panicked"), "{file}: {message}");
+    }
+}
+
+#[test]
+fn the_schema_is_json_and_knows_the_keys() {
+    let output = postern(&["schema"]);
+
+    assert_eq!(output.status.code(), Some(0));
+    let schema = serde_json::from_slice::<Value>(&output.stdout).expect("the schema is JSON");
+    for key in ["listeners", "upstreams", "routes", "shards", "drain_timeout", "log", "access_log"] {
+        assert!(schema["properties"][key].is_object(), "{key}");
+    }
+}
+
+#[test]
+fn help_lists_the_commands_and_a_wrong_one_is_an_error() {
+    let output = postern(&["--help"]);
+    assert_eq!(output.status.code(), Some(0));
+    let help = latin1(&output.stdout);
+    for command in ["run", "check", "schema", "demo"] {
+        assert!(
+            help.lines().any(|line| line.trim_start().starts_with(&format!("{command} "))),
+            "no {command} in {help}"
+        );
+    }
+    assert!(!postern(&["serve"]).status.success());
+    assert!(!postern(&[]).status.success());
+}
+
+#[test]
+fn the_demo_serves_what_it_prints_and_needs_no_file() {
+    let port = free_port().to_string();
+    let directory = TempDir::new();
+    let mut demo = Command::new(env!("CARGO_BIN_EXE_postern"))
+        .args(["demo", "--port", &port])
+        .current_dir(directory.path())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the binary was built and can be run");
+    let address = format!("127.0.0.1:{port}");
+    eventually("the demo serves", || TcpStream::connect(&address).is_ok());
+
+    let response = Client::connect(&address).get("/").response();
+
+    assert!(response.status() < 500, "{response}");
+    assert_eq!(std::fs::read_dir(directory.path()).expect("it exists").count(), 0);
+    demo.kill().expect("it runs");
+    demo.wait().expect("it is our child");
+}

@@ -1,0 +1,115 @@
+//! Every form of a request target (RFC 9112 section 3.2), and one spelling of each path.
+
+use crate::harness::{Gateway, Origin};
+
+#[test]
+fn an_absolute_target_is_sent_on_as_a_path() {
+    let origin = Origin::naming_targets();
+    let gateway = Gateway::before(&origin);
+    let mut client = gateway.client();
+    for (target, host, expected) in [
+        ("http://shop.example/a?b=c", "shop.example", "/a?b=c"),
+        ("http://SHOP.example:80/a", "shop.example", "/a"),
+        ("HTTP://shop.example:8080", "shop.example:8080", "/"),
+        ("http://shop.example?q", "shop.example", "/?q"),
+    ] {
+        let text = client.send(format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n")).response().text();
+        assert_eq!(text, expected, "{target}");
+        let last = origin.requests().pop().expect("it was answered");
+        assert!(last.field("host").is_some_and(|it| it.eq_ignore_ascii_case(host)), "{last:#?}");
+    }
+}
+
+#[test]
+fn options_of_the_whole_server_leaves_the_connection_usable() {
+    let origin = Origin::naming_targets();
+    let gateway = Gateway::before(&origin);
+    let mut client = gateway.client();
+
+    let response = client.send("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n").response();
+
+    assert!((200..300).contains(&response.status()), "{response}");
+    assert_eq!(client.get("/next").response().text(), "/next");
+    assert!(origin.requests().iter().all(|request| request.method() != "OPTIONS" || request.target() == "*"));
+}
+
+#[test]
+fn connect_is_refused_and_opens_no_tunnel() {
+    let origin = Origin::naming_targets();
+    let gateway = Gateway::before(&origin);
+    for target in ["example.com:443", "/path", "*"] {
+        let mut client = gateway.client();
+        client
+            .send(format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\nGET /inner HTTP/1.1\r\nHost: a\r\n\r\n"));
+        let response = client.response();
+        assert!(matches!(response.status(), 400 | 501), "{target}: {response}");
+        client.assert_closed();
+    }
+    let mut client = gateway.client();
+    assert_eq!(
+        client.send("CONNECT example.com:443 HTTP/1.1\r\nHost: example.com:443\r\n\r\n").response().status(),
+        501
+    );
+    assert_eq!(origin.connections(), 0);
+}
+
+#[test]
+fn the_backend_gets_the_one_spelling_of_a_path() {
+    let origin = Origin::naming_targets();
+    let gateway = Gateway::before(&origin);
+    let mut client = gateway.client();
+    for (sent, received) in [
+        ("/a/../b", "/b"),
+        ("/a/./b/.", "/a/b/"),
+        ("/a/%2e%2e/b", "/b"),
+        ("/a/.%2E/b", "/b"),
+        ("/%41%7e", "/A~"),
+        ("/a%2fb", "/a%2Fb"),
+        ("/a//b", "/a//b"),
+        ("/%252e%252e/a", "/%252e%252e/a"),
+        ("/a?x=/../%2e%41", "/a?x=/../%2e%41"),
+        ("/a?", "/a?"),
+        ("/", "/"),
+    ] {
+        assert_eq!(client.get(sent).response().text(), received, "{sent}");
+    }
+}
+
+#[test]
+fn a_path_that_nobody_sends_in_good_faith_is_refused() {
+    let origin = Origin::naming_targets();
+    let gateway = Gateway::before(&origin);
+    for path in [
+        "/..",
+        "/a/../../b",
+        "/%2e%2e/b",
+        "/%00",
+        "/a%",
+        "/a%4",
+        "/a%zz",
+        "/a\\..\\b",
+        "/a%5cb",
+        "/a#fragment",
+        "a",
+        "",
+    ] {
+        let mut client = gateway.client();
+        assert_eq!(client.get(path).response().status(), 400, "{path}");
+    }
+    assert_eq!(origin.connections(), 0);
+}
+
+#[test]
+fn unusual_methods_are_passed_on_as_they_are() {
+    let origin = Origin::saying("x");
+    let gateway = Gateway::before(&origin);
+    let mut client = gateway.client();
+    for method in ["PATCH", "DELETE", "PROPFIND", "get", "M-SEARCH", "X!#$%&'*+.^`|~1"] {
+        assert_eq!(
+            client.send(format!("{method} /m HTTP/1.1\r\nHost: a\r\n\r\n")).response().status(),
+            200,
+            "{method}"
+        );
+        assert_eq!(origin.requests().pop().expect("it was answered").method(), method);
+    }
+}

@@ -8,7 +8,7 @@ mod listeners;
 mod queues;
 mod streams;
 mod timers;
-//mod torture;
+mod torture;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, VecDeque};
@@ -18,7 +18,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
@@ -99,6 +99,7 @@ impl Executor {
                 }
             }
             self.turn(Wait::UntilEvent);
+            self.ring.answer_door();
         }
     }
 
@@ -254,14 +255,36 @@ async fn receive_to_end(stream: &Stream, size: Size) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// The length of the cycle that all patterns are cut from: prime, so that no power of two and no length of a buffer divides it.
+const CYCLE: usize = 65_521;
+
 /// Bytes that tell where in which stream they belong.
-fn pattern(stream: u64, offset: u64, count: usize) -> Vec<u8> {
-    (offset..offset + count as u64).map(|at| pattern_byte(stream, at)).collect()
+fn pattern(stream: u64, offset: usize, count: usize) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(count);
+    while bytes.len() < count {
+        let part = pattern_part(stream, offset + bytes.len());
+        bytes.extend_from_slice(&part[..part.len().min(count - bytes.len())]);
+    }
+    bytes
 }
 
-fn pattern_byte(stream: u64, at: u64) -> u8 {
-    let word = (stream << 40 ^ at >> 3).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    (word >> (8 * (at % 8))) as u8
+/// Whether `bytes` are those of `stream` from `offset` on.
+fn is_pattern(stream: u64, offset: usize, bytes: &[u8]) -> bool {
+    bytes.is_empty() || {
+        let part = pattern_part(stream, offset);
+        let (here, rest) = bytes.split_at(part.len().min(bytes.len()));
+        part.starts_with(here) && is_pattern(stream, offset + here.len(), rest)
+    }
+}
+
+fn pattern_part(stream: u64, offset: usize) -> &'static [u8] {
+    static BYTES: OnceLock<Vec<u8>> = OnceLock::new();
+    let bytes = BYTES.get_or_init(|| {
+        let mut random = Random::new(1);
+        (0..CYCLE).map(|_| random.below(256) as u8).collect()
+    });
+    let start = (stream as usize % CYCLE * 7919 + offset) % CYCLE;
+    &bytes[start..]
 }
 
 /// xorshift64*: the same numbers for the same seed, everywhere.
@@ -284,12 +307,15 @@ impl Random {
     }
 }
 
-/// The descriptors open now. The first call gives the calling thread a table of its own, so that tests that run beside do not show in it.
+/// The descriptors open now. The first call gives the calling thread an empty table of its own (and the threads that it starts from then on), so
+/// that tests that run beside do not show in it.
 fn descriptors() -> BTreeSet<String> {
     thread_local!(static OWN_TABLE: Cell<bool> = const { Cell::new(false) });
     if !OWN_TABLE.replace(true) {
-        // SAFETY: takes no pointers; the thread keeps using the same numbers for the same descriptors.
-        assert_eq!(unsafe { libc::unshare(libc::CLONE_FILES) }, 0, "a table of one's own");
+        let after_stderr = libc::STDERR_FILENO as u32 + 1;
+        // SAFETY: takes no pointers; what is closed is so in the new table only, and nothing that this thread has opened is in there yet.
+        let result = unsafe { libc::syscall(libc::SYS_close_range, after_stderr, u32::MAX, libc::CLOSE_RANGE_UNSHARE) };
+        assert_eq!(result, 0, "a table of one's own");
     }
     let entries = std::fs::read_dir("/proc/thread-self/fd").expect("procfs");
     let names = entries.map(|entry| entry.expect("an entry").path());

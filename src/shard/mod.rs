@@ -99,7 +99,7 @@ impl Shard {
         let seed = RandomState::new().hash_one(id);
         let port = mesh.join(id, ring.doorbell());
         let access_log = plan.access_log.as_ref().zip(lane).map(|(log, lane)| AccessLog::new(log.format, lane));
-        Rc::new(Self {
+        let shard = Self {
             id,
             counters: Counters::new(&plan),
             access_log,
@@ -118,7 +118,9 @@ impl Shard {
             plan,
             routes,
             ring,
-        })
+        };
+        shard.date.borrow_mut().update(clock::wall());
+        Rc::new(shard)
     }
 
     /// Lends the policy state, with the time as of this turn.

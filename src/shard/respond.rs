@@ -50,7 +50,7 @@ impl ResponseContext {
             head_only: forward.head_only,
             version: forward.version,
             upgrade: forward.upgrade,
-            keep: forward.keep && session.shard().phase() == Phase::Serving,
+            keep: forward.keep,
             write_patience: session.listener().timeouts.write,
         }
     }
@@ -85,7 +85,7 @@ pub fn read(
     let framing = head.framing.onward(context.version);
     let ends_with_connection = framing == BodyFraming::UntilClose;
     // A response that comes before its request has gone out whole is the last on its connection.
-    let client_persists = context.keep && uploaded && !ends_with_connection;
+    let client_persists = context.keep && uploaded && !ends_with_connection && shard.phase() == Phase::Serving;
     let encoding = ResponseEncoding {
         framing,
         persistence: Persistence::of(context.version, client_persists),

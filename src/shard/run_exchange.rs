@@ -68,15 +68,19 @@ pub async fn run(session: &mut Session, mut forward: Box<Forward>, record: &mut 
 /// Answers in the upstream's stead. The client's connection stays if the request was read whole.
 async fn reply(session: &mut Session, mut forward: Box<Forward>, kind: ProblemKind, record: &mut Record) -> After {
     let shard = session.shard().clone();
-    let read_whole = {
-        let inbound = &mut session.connection.inbound;
-        match forward.reader.decode(inbound.bytes()) {
+    let inbound = &mut session.connection.inbound;
+    let read_whole = match kind {
+        // The content itself is what is wrong.
+        ProblemKind::Body(_) | ProblemKind::ContentTooLarge | ProblemKind::RequestTimeout => false,
+        // Nothing was read of it, and perhaps all of it is here.
+        _ if record.attempts == 0 => match forward.reader.decode(inbound.bytes()) {
             Ok(decoded) => {
                 inbound.consume(decoded.consumed);
                 decoded.complete
             }
             Err(_) => false,
-        }
+        },
+        _ => forward.reader.is_complete(),
     };
     let keep = forward.keep && read_whole && !session.is_last();
     let bytes = prepare::encode_problem(&shard, record, &kind.into(), (forward.head_only, forward.version, keep));

@@ -10,6 +10,7 @@
 mod buffers;
 mod datagram;
 mod doorbell;
+mod gate;
 mod listener;
 mod operation;
 mod outgoing;
@@ -40,6 +41,7 @@ pub use stream::{Expect, Posted, Receive, Send, Stream};
 pub use timer::{Expired, Timer, Wheel, Within};
 
 use buffers::{Buffers, SharedBuffers};
+use gate::Gate;
 use operation::{Ended, InFlight, Key, Kind, Next, Operation, Operations, State};
 use outgoing::Message;
 use socket::Socket;
@@ -89,7 +91,11 @@ pub struct Ring {
 
 struct Core {
     uring: IoUring,
+    gate: Gate,
     operations: Operations,
+    /// When the time-out that is in the kernel goes off.
+    alarm: Option<Instant>,
+    alarm_after: Box<types::Timespec>,
     /// Submissions that found the queue full.
     backlog: VecDeque<squeue::Entry>,
     /// Receives that found no buffer, by the size that they asked for.
@@ -139,6 +145,9 @@ impl Ring {
         let doorbell = fd.try_clone_to_owned().and_then(Doorbell::new).map_err(probe::setup_error)?;
         let now = (config.clock)();
         let core = Core {
+            gate: Gate::new(&uring),
+            alarm: None,
+            alarm_after: Box::default(),
             uring,
             operations: Operations::new(),
             backlog: VecDeque::new(),
@@ -177,14 +186,11 @@ impl Ring {
         let completed = {
             let mut core = self.core.borrow_mut();
             let more_to_unpark = core.unpark(&self.buffers);
-            let timeout = match wait {
-                Wait::UntilEvent if !more_to_unpark && !self.rung.get() => {
-                    // The clock is read once more: what ran since the last turn may have taken long.
-                    self.wheel.borrow().next().map(|next| next.saturating_duration_since((self.clock)()))
-                }
-                _ => Some(Duration::ZERO),
-            };
-            core.enter(timeout)?;
+            let may_sleep = wait == Wait::UntilEvent && !more_to_unpark && !self.rung.get();
+            if may_sleep {
+                core.arm_alarm(self.wheel.borrow().next(), self.clock);
+            }
+            core.enter(may_sleep)?;
             self.reap(&mut core, &mut scratch)
         };
         self.now.set((self.clock)());
@@ -314,7 +320,7 @@ impl Ring {
     }
 
     fn reap(&self, core: &mut Core, scratch: &mut Scratch) -> usize {
-        let Core { uring, operations, parked, .. } = core;
+        let Core { uring, operations, parked, alarm, .. } = core;
         let (mut count, mut listening) = (0, true);
         for completion in uring.completion() {
             count += 1;
@@ -322,6 +328,10 @@ impl Ring {
             let (result, more) = (completion.result(), cqueue::more(completion.flags()));
             let Some(operation) = operations.get_mut(key) else {
                 self.rung.set(self.rung.get() || key == Key::KNOCK || key == Key::EVENT);
+                // One that was removed says so, too, and is none that went off.
+                if key == Key::ALARM && result == -libc::ETIME {
+                    *alarm = None;
+                }
                 listening &= key != Key::EVENT || more;
                 continue;
             };
@@ -419,8 +429,8 @@ impl Core {
         self.backlog.push_back(entry);
     }
 
-    /// Submits, and waits for a completion until `timeout` is over; `None` waits for as long as it takes.
-    fn enter(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+    /// Submits, and waits for a completion if it `may_sleep`.
+    fn enter(&mut self, may_sleep: bool) -> io::Result<()> {
         while let Some(entry) = self.backlog.front() {
             // SAFETY: `push` was promised the same for this entry.
             if unsafe { self.uring.submission().push(entry) }.is_err() {
@@ -428,27 +438,34 @@ impl Core {
             }
             self.backlog.pop_front();
         }
-        let timeout = if self.backlog.is_empty() { timeout } else { Some(Duration::ZERO) };
-        let result = match timeout {
-            None => self.uring.submit_and_wait(1),
-            Some(Duration::ZERO) => {
-                let queued = self.uring.submission().len() as u32;
-                // SAFETY: no argument is passed; the flag only asks for completions that are ready.
-                unsafe { self.uring.submitter().enter::<libc::sigset_t>(queued, 0, ENTER_GETEVENTS, None) }
-            }
-            Some(timeout) => {
-                let timeout = types::Timespec::from(timeout);
-                self.uring.submitter().submit_with_args(1, &types::SubmitArgs::new().timespec(&timeout))
-            }
-        };
-        match result {
-            Ok(_) => Ok(()),
-            // Time is up; a signal came; completions must be taken, or memory found, before more can be submitted: then this turn takes what is there.
+        let queued = self.uring.submission().len();
+        let wanted = u32::from(may_sleep && self.backlog.is_empty());
+        match self.gate.enter(queued, wanted) {
+            Ok(()) => Ok(()),
+            // A signal came; completions must be taken, or memory found, before more can be submitted: then this turn takes what is there.
             Err(error) => match error.raw_os_error() {
-                Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN) => Ok(()),
+                Some(libc::EINTR | libc::EBUSY | libc::EAGAIN) => Ok(()),
                 _ => Err(error),
             },
         }
+    }
+
+    /// Sees to it that a wait ends at `next`, by a time-out that stays in the kernel from wait to wait: one for each would cost more than most waits.
+    fn arm_alarm(&mut self, next: Option<Instant>, clock: fn() -> Instant) {
+        let Some(next) = next else { return };
+        if self.alarm.is_some_and(|alarm| alarm <= next) {
+            // It may go off before anything is due. Then it is set anew.
+            return;
+        }
+        if self.alarm.replace(next).is_some() {
+            let remove = opcode::TimeoutRemove::new(Key::ALARM.user_data()).build();
+            // SAFETY: the entry names no memory.
+            unsafe { self.push(remove.user_data(Key::IGNORED.user_data())) };
+        }
+        *self.alarm_after = types::Timespec::from(next.saturating_duration_since(clock()));
+        let alarm = opcode::Timeout::new(&raw const *self.alarm_after).build().user_data(Key::ALARM.user_data());
+        // SAFETY: the duration is boxed, lives as long as the ring, and is read when the entry is submitted: before it is written again.
+        unsafe { self.push(alarm) };
     }
 
     /// Submits parked receives again, no more than there are buffers for: the kernel would only refuse them again. A long one makes do with a small
@@ -514,9 +531,6 @@ impl Core {
         unsafe { self.push(poll.user_data(Key::EVENT.user_data())) };
     }
 }
-
-/// `IORING_ENTER_GETEVENTS` of the kernel's interface.
-const ENTER_GETEVENTS: u32 = 1;
 
 impl Drop for Ring {
     fn drop(&mut self) {

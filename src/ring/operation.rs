@@ -40,6 +40,8 @@ impl Key {
     pub const KNOCK: Self = Self { index: NO_SLOT, generation: 1 };
     /// The ring's own poll of its doorbell's event descriptor.
     pub const EVENT: Self = Self { index: NO_SLOT, generation: 2 };
+    /// The time-out that ends a wait.
+    pub const ALARM: Self = Self { index: NO_SLOT, generation: 3 };
 
     pub fn user_data(self) -> u64 {
         u64::from(self.generation) << 32 | u64::from(self.index)

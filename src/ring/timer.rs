@@ -24,14 +24,12 @@ const LEVELS: usize = 6;
 const REACH: u64 = (SLOTS as u64 - 1) << (LEVEL_BITS * (LEVELS as u32 - 1));
 
 const NOWHERE: u32 = u32::MAX;
-const UNLINKED: u64 = u64::MAX;
-const NO_TARGET: u64 = u64::MAX;
 
 struct Entry {
-    /// When the owner wants to be woken, in ticks; `NO_TARGET` when it does not.
-    target: u64,
-    /// The tick under which the entry is linked; never later than `target` while both are set.
-    linked: u64,
+    /// When the owner wants to be woken, if it does.
+    target: Option<Instant>,
+    /// What the target was when the entry was linked, if it is linked; never later than `target` while both are set.
+    linked: Option<Instant>,
     previous: u32,
     next: u32,
     /// Where the list that holds the entry begins: `level * SLOTS + slot`.
@@ -58,8 +56,8 @@ impl Wheel {
     /// A timer with no target.
     pub fn insert(&mut self) -> usize {
         self.entries.insert(Entry {
-            target: NO_TARGET,
-            linked: UNLINKED,
+            target: None,
+            linked: None,
             previous: NOWHERE,
             next: NOWHERE,
             home: 0,
@@ -82,35 +80,34 @@ impl Wheel {
     /// Wakes `waker` once `at` has come. Returns the waker that this one replaces.
     #[must_use]
     pub fn set(&mut self, key: usize, at: Instant, waker: &Waker) -> Option<Waker> {
-        let target = self.tick_at_or_after(at);
         let entry = &mut self.entries[key];
-        entry.target = target;
+        entry.target = Some(at);
         let replaced = match &entry.waker {
             Some(known) if known.will_wake(waker) => None,
             _ => entry.waker.replace(waker.clone()),
         };
-        if target < entry.linked {
+        if entry.linked.is_none_or(|linked| at < linked) {
             self.unlink(key);
-            self.link(key, target);
+            self.link(key, at);
         }
         replaced
     }
 
     /// The owner no longer waits. Its link stays where it is and is dropped when found, or used again by a later target.
     pub fn clear(&mut self, key: usize) {
-        self.entries[key].target = NO_TARGET;
+        self.entries[key].target = None;
     }
 
     /// Hands out the wakers of all timers due at `now`.
     pub fn advance(&mut self, now: Instant, woken: &mut Vec<Waker>) {
-        let now = self.tick_at(now);
+        let tick_now = self.tick_at(now);
         while let Some((tick, level, slot)) = self.next_slot()
-            && tick <= now
+            && tick <= tick_now
         {
             self.now = self.now.max(tick);
-            self.empty_slot(level, slot, woken);
+            self.empty_slot(level, slot, now, woken);
         }
-        self.now = self.now.max(now);
+        self.now = self.now.max(tick_now);
     }
 
     /// When [`advance`](Self::advance) must be called next; never later than the earliest target.
@@ -118,20 +115,21 @@ impl Wheel {
         self.next_slot().map(|(tick, ..)| self.epoch + Duration::from_millis(tick))
     }
 
-    fn empty_slot(&mut self, level: usize, slot: usize, woken: &mut Vec<Waker>) {
+    fn empty_slot(&mut self, level: usize, slot: usize, now: Instant, woken: &mut Vec<Waker>) {
         let home = level * SLOTS + slot;
         let mut key = std::mem::replace(&mut self.heads[home], NOWHERE);
         self.occupied[level] &= !(1 << slot);
         while key != NOWHERE {
             let entry = &mut self.entries[key as usize];
             let next = entry.next;
-            (entry.linked, entry.previous, entry.next) = (UNLINKED, NOWHERE, NOWHERE);
-            if entry.target <= self.now {
-                entry.target = NO_TARGET;
-                woken.extend(entry.waker.take());
-            } else if entry.target != NO_TARGET {
-                let target = entry.target;
-                self.link(key as usize, target);
+            (entry.linked, entry.previous, entry.next) = (None, NOWHERE, NOWHERE);
+            match entry.target {
+                Some(target) if target <= now => {
+                    entry.target = None;
+                    woken.extend(entry.waker.take());
+                }
+                Some(target) => self.link(key as usize, target),
+                None => {}
             }
             key = next;
         }
@@ -156,8 +154,8 @@ impl Wheel {
         first
     }
 
-    fn link(&mut self, key: usize, target: u64) {
-        let tick = target.max(self.now + 1).min(self.now + REACH);
+    fn link(&mut self, key: usize, target: Instant) {
+        let tick = self.tick_at_or_after(target).max(self.now + 1).min(self.now + REACH);
         // The level whose slots tell `tick` from `now`: the highest bit in which they differ.
         let differing = 63 - (tick ^ self.now).leading_zeros();
         let level = ((differing / LEVEL_BITS) as usize).min(LEVELS - 1);
@@ -168,18 +166,18 @@ impl Wheel {
             self.entries[head as usize].previous = key as u32;
         }
         let entry = &mut self.entries[key];
-        (entry.linked, entry.previous, entry.next, entry.home) = (tick, NOWHERE, head, home as u16);
+        (entry.linked, entry.previous, entry.next, entry.home) = (Some(target), NOWHERE, head, home as u16);
         self.heads[home] = key as u32;
         self.occupied[level] |= 1 << slot;
     }
 
     fn unlink(&mut self, key: usize) {
         let entry = &mut self.entries[key];
-        if entry.linked == UNLINKED {
+        if entry.linked.is_none() {
             return;
         }
         let (previous, next, home) = (entry.previous, entry.next, usize::from(entry.home));
-        (entry.linked, entry.previous, entry.next) = (UNLINKED, NOWHERE, NOWHERE);
+        (entry.linked, entry.previous, entry.next) = (None, NOWHERE, NOWHERE);
         if next != NOWHERE {
             self.entries[next as usize].previous = previous;
         }
@@ -202,9 +200,9 @@ impl Wheel {
     }
 }
 
-/// Whole seconds as ticks and the rest as `subsec` counts it; at most the last tick before the one that means none.
+/// Whole seconds as ticks and the rest as `subsec` counts it.
 fn ticks(since: Duration, subsec: impl Fn(&Duration) -> u32) -> u64 {
-    since.as_secs().saturating_mul(1000).saturating_add(u64::from(subsec(&since))).min(NO_TARGET - 1)
+    since.as_secs().saturating_mul(1000).saturating_add(u64::from(subsec(&since)))
 }
 
 /// One deadline at a time for one task, kept for the task's life so that setting it allocates nothing.

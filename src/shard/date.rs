@@ -1,5 +1,6 @@
 //! Calendar dates: the `Date` of Postern's own responses, made anew once a second.
 
+use std::io::Write;
 use std::time::SystemTime;
 
 /// An IMF-fixdate (RFC 9110 section 5.6.7) of the current second.
@@ -28,10 +29,9 @@ impl Date {
         let (year, month, day) = civil(days);
         let (weekday, month) = (WEEKDAYS[(days % 7) as usize], MONTHS[month as usize - 1]);
         let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-        let text = format!("{weekday}, {day:02} {month} {year:04} {hour:02}:{minute:02}:{second:02} GMT");
-        if let Ok(text) = text.as_bytes().try_into() {
-            self.text = text;
-        }
+        let written =
+            write!(&mut self.text[..], "{weekday}, {day:02} {month} {year:04} {hour:02}:{minute:02}:{second:02} GMT");
+        written.expect("29 bytes hold every date up to the year 9999");
     }
 
     pub fn as_str(&self) -> &str {

@@ -31,6 +31,8 @@ const BACKLOG: i32 = 4096;
 const LOOKUP_PATIENCE: Duration = Duration::from_secs(3);
 /// Memory that the executor registers with the kernel for file I/O, which Postern does not do through it.
 const EXECUTOR_IO_MEMORY: usize = 64 * 1024;
+/// The executor preempts for the sake of I/O through its own rings. There is none, and each time would cost system calls and allocations.
+const NEVER_PREEMPT: Duration = Duration::from_secs(365 * 24 * 3600);
 /// How long a shard that is over waits for the kernel to end what was in flight.
 const QUIESCE_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -268,7 +270,7 @@ fn start_shards(
         let builder = LocalExecutorBuilder::new(Placement::Fixed(plan.cpus[id.index()]))
             .name(&format!("shard-{}", id.0))
             .io_memory(EXECUTOR_IO_MEMORY)
-            .preempt_timer(Duration::from_secs(1));
+            .preempt_timer(NEVER_PREEMPT);
         let started = builder.spawn(move || async move {
             let (id, events) = (seat.id, seat.events.clone());
             let event = match seat.run().await {

@@ -33,6 +33,11 @@
 //!
 //! Meanwhile the core sleeps in one place only, `shard::driver`: everything that tasks queued travels with one system call.
 
+#![cfg_attr(
+    test,
+    expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests read the clock and meet threads")
+)]
+
 pub mod config;
 pub mod deadline;
 pub mod demo;

@@ -73,7 +73,7 @@ impl Mesh {
         while let Err(refused) = inbox.messages.push(message) {
             message = refused;
             inbox.knock();
-            std::thread::sleep(FULL_INBOX_PAUSE);
+            std::thread::park_timeout(FULL_INBOX_PAUSE);
         }
         inbox.knock();
     }

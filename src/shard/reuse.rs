@@ -11,9 +11,11 @@ use std::task::{Context, Poll};
 
 /// Futures made by one function of `I`, in allocations that go round.
 pub struct Slots<I, O> {
-    spare: RefCell<Vec<Pin<Box<dyn Slot<I, O>>>>>,
-    make: Box<dyn Fn() -> Pin<Box<dyn Slot<I, O>>>>,
+    spare: RefCell<Vec<BoxedSlot<I, O>>>,
+    make: Box<dyn Fn() -> BoxedSlot<I, O>>,
 }
+
+type BoxedSlot<I, O> = Pin<Box<dyn Slot<I, O>>>;
 
 /// Empty slots that are kept: as many requests at once allocate nothing.
 const SPARE_SLOTS: usize = 1024;
@@ -58,7 +60,7 @@ impl<I: 'static, O: 'static> Slots<I, O> {
         M: Fn(I) -> F + Clone + 'static,
         F: Future<Output = O> + 'static,
     {
-        let boxed = move || -> Pin<Box<dyn Slot<I, O>>> { Box::pin(Typed { make: make.clone(), future: None }) };
+        let boxed = move || -> BoxedSlot<I, O> { Box::pin(Typed { make: make.clone(), future: None }) };
         Rc::new(Self { spare: RefCell::default(), make: Box::new(boxed) })
     }
 
@@ -103,7 +105,7 @@ impl<T> Boxes<T> {
 /// A future in a borrowed slot. Dropping it drops the future and gives the slot back.
 pub struct Running<I: 'static, O: 'static> {
     slots: Rc<Slots<I, O>>,
-    slot: Option<Pin<Box<dyn Slot<I, O>>>>,
+    slot: Option<BoxedSlot<I, O>>,
 }
 
 impl<I, O> Future for Running<I, O> {

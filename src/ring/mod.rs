@@ -4,7 +4,7 @@
 //! first completion or the next timer, and wakes whoever waited for what came. Between two turns the thread's executor runs the woken tasks, and
 //! what they submit travels with the next turn's single system call.
 //!
-//! This is the only room with `unsafe`. Soundness rests on ownership: see [`operation`]. It knows nothing of HTTP and takes no decisions.
+//! This is the only room with `unsafe`. Soundness rests on ownership: see `operation`. It knows nothing of HTTP and takes no decisions.
 #![expect(unsafe_code, reason = "the kernel interface: submissions name memory and descriptors")]
 
 mod buffers;

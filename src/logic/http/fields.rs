@@ -297,6 +297,7 @@ pub(super) enum Step {
 }
 
 /// Reads what stands at `start`, the beginning of a line.
+#[inline]
 pub(super) fn step(bytes: &[u8], start: usize) -> Result<Step, FieldFault> {
     let mut at = start;
     let mut seen = 0;
@@ -341,6 +342,9 @@ pub(super) fn step(bytes: &[u8], start: usize) -> Result<Step, FieldFault> {
 /// Where the line that begins at `line` ends, behind its CRLF.
 pub(super) fn next_line(bytes: &[u8], line: &Line) -> usize {
     let mut at = line.value_end as usize;
+    if line.canonical {
+        return at + 2;
+    }
     while bytes[at] != b'\n' {
         at += 1;
     }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::config::proxy_to;
 use super::message::{Message, latin1};
-use super::{Client, Metrics, Origin, PATIENCE, TempDir};
+use super::{Client, Metrics, Origin, PATIENCE, TempDir, eventually};
 
 /// How often a gateway is started anew because somebody else took a port in the meantime.
 const TRIES: usize = 5;
@@ -154,6 +154,17 @@ impl Gateway {
     /// Standard error so far.
     pub fn stderr(&self) -> String {
         latin1(&self.stderr.lock().expect("no thread panics while it holds this"))
+    }
+
+    /// The lines on standard output that contain this, once there are so many of them, whole.
+    pub fn wait_for_lines(&self, needle: &str, count: usize) -> Vec<String> {
+        let found = || -> Vec<String> {
+            let stdout = self.stdout();
+            let whole = stdout.split_inclusive('\n').filter(|line| line.ends_with('\n') && line.contains(needle));
+            whole.map(|line| line.trim_end().to_owned()).collect()
+        };
+        eventually("the lines are written", || found().len() >= count);
+        found()
     }
 
     /// Asks the process to drain and end.

@@ -57,7 +57,7 @@ fn many_clients_one_after_the_other_use_one_connection() {
 #[test]
 fn requests_past_the_bound_wait_and_are_served_in_order() {
     let (origin, release) = held();
-    let limits = json!({ "max_connections": 1, "max_pending": 3, "pending_timeout": "9s" });
+    let limits = json!({ "max_connections": 1, "max_pending": 3, "pending_timeout": "30s" });
     let gateway = gateway(&origin, json!({ "limits": limits }));
     let mut clients = vec![ask(&gateway, "/0")];
     origin.wait_for_requests(1);
@@ -99,7 +99,7 @@ fn who_waits_too_long_for_a_connection_gets_503() {
 #[test]
 fn who_leaves_the_queue_makes_room() {
     let (origin, release) = held();
-    let limits = json!({ "max_connections": 1, "max_pending": 1, "pending_timeout": "9s" });
+    let limits = json!({ "max_connections": 1, "max_pending": 1, "pending_timeout": "30s" });
     let gateway = gateway(&origin, json!({ "limits": limits }));
     let mut first = ask(&gateway, "/first");
     origin.wait_for_requests(1);
@@ -128,7 +128,7 @@ fn a_connection_that_breaks_makes_room_for_who_waits() {
             peer.send(ok("fine"));
         }
     });
-    let gateway = gateway(&origin, json!({ "limits": { "max_connections": 1, "pending_timeout": "9s" } }));
+    let gateway = gateway(&origin, json!({ "limits": { "max_connections": 1, "pending_timeout": "30s" } }));
     let mut first = ask(&gateway, "/breaks");
     origin.wait_for_requests(1);
     let mut second = ask(&gateway, "/waits");
@@ -193,7 +193,7 @@ fn most_open_connections(shards: usize, max_connections: usize) -> usize {
     });
     let mut config = proxy_to(&origin);
     config["shards"] = json!(shards);
-    config["upstreams"]["origin"]["limits"] = json!({ "max_connections": max_connections, "pending_timeout": "9s" });
+    config["upstreams"]["origin"]["limits"] = json!({ "max_connections": max_connections, "pending_timeout": "30s" });
     let gateway = Gateway::start(config);
     thread::scope(|scope| {
         for _ in 0..24 {

@@ -2,13 +2,32 @@
 
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::harness::{Client, TempDir, eventually, free_port, latin1, postern};
+
+/// A process that does not outlive its test.
+struct Running(Child);
+
+impl Running {
+    fn start(arguments: &[&str], directory: &TempDir) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_postern"));
+        command.args(arguments).current_dir(directory.path());
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        Self(command.spawn().expect("the binary was built and can be run"))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
 
 fn write(directory: &TempDir, config: &Value) -> String {
     directory.write("postern.json", &config.to_string()).display().to_string()
@@ -48,12 +67,7 @@ fn a_second_gateway_on_the_same_port_does_not_start() {
     let address = format!("127.0.0.1:{}", free_port());
     let directory = TempDir::new();
     let file = write(&directory, &respond(json!([{ "address": address }])));
-    let mut first = Command::new(env!("CARGO_BIN_EXE_postern"))
-        .args(["run", &file])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("the binary was built and can be run");
+    let _first = Running::start(&["run", &file], &directory);
     eventually("the first serves", || TcpStream::connect(&address).is_ok());
 
     let output = postern(&["run", &file]);
@@ -61,8 +75,6 @@ fn a_second_gateway_on_the_same_port_does_not_start() {
     assert!(!output.status.success(), "{output:?}");
     assert!(latin1(&output.stderr).contains(&address), "{output:?}");
     assert_eq!(Client::connect(&address).get("/").response().text(), "served");
-    first.kill().expect("it runs");
-    first.wait().expect("it is our child");
 }
 
 #[test]
@@ -148,20 +160,16 @@ fn help_lists_the_commands_and_a_wrong_one_is_an_error() {
 fn the_demo_serves_what_it_prints_and_needs_no_file() {
     let port = free_port().to_string();
     let directory = TempDir::new();
-    let mut demo = Command::new(env!("CARGO_BIN_EXE_postern"))
-        .args(["demo", "--port", &port])
-        .current_dir(directory.path())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("the binary was built and can be run");
+    let _demo = Running::start(&["demo", "--port", &port], &directory);
     let address = format!("127.0.0.1:{port}");
-    eventually("the demo serves", || TcpStream::connect(&address).is_ok());
 
-    let response = Client::connect(&address).get("/").response();
+    // The demo tries whether the port is free before it serves there.
+    eventually("the demo serves", || {
+        Client::try_connect(&address).is_ok_and(|mut client| {
+            let asked = client.try_send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").is_ok();
+            asked && client.try_response("GET").is_ok_and(|response| response.status() < 500)
+        })
+    });
 
-    assert!(response.status() < 500, "{response}");
     assert_eq!(std::fs::read_dir(directory.path()).expect("it exists").count(), 0);
-    demo.kill().expect("it runs");
-    demo.wait().expect("it is our child");
 }

@@ -135,13 +135,13 @@ fn a_client_that_does_not_read_is_cut_off_and_its_upstream_connection_closed() {
 #[test]
 fn a_client_that_reads_slowly_is_not_cut_off() {
     let origin = flood();
-    let gateway = gateway(&origin, json!({ "write": "400ms" }));
+    let gateway = gateway(&origin, json!({ "write": "1s" }));
     let mut client = gateway.client();
 
     client.get("/flood");
-    for _ in 0..12 {
+    for _ in 0..40 {
         client.read(1 << 20);
-        pause(100);
+        pause(50);
     }
 
     assert_eq!(origin.open_connections(), 1);

@@ -1,9 +1,10 @@
 //! The gateway under test: the binary that was built, with a configuration of the test's own, in a process of its own.
 
-use std::collections::HashSet;
+use std::fs;
 use std::io::Read;
 use std::net::TcpListener;
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::process::{self, Child, Command, ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -12,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::config::proxy_to;
 use super::message::{Message, latin1};
-use super::{Client, Metrics, Origin, PATIENCE, TempDir};
+use super::{Client, Metrics, Origin, PATIENCE, TempDir, eventually};
 
 /// How often a gateway is started anew because somebody else took a port in the meantime.
 const TRIES: usize = 5;
@@ -83,7 +84,9 @@ impl Gateway {
             }
             if let Ok(mut client) = Client::try_connect(&admin)
                 && client.try_send("GET /readyz HTTP/1.1\r\nHost: admin\r\n\r\n").is_ok()
-                && client.try_response("GET").is_ok_and(|response| response.status() == 200)
+                && client
+                    .try_response("GET")
+                    .is_ok_and(|response| response.status() == 200 && response.has("x-request-id"))
             {
                 return Ok(());
             }
@@ -139,7 +142,7 @@ impl Gateway {
     /// Descriptors that the process has open.
     pub fn descriptors(&self) -> usize {
         let directory = format!("/proc/{}/fd", self.process_id());
-        std::fs::read_dir(&directory).unwrap_or_else(|error| panic!("{directory}: {error}")).count()
+        fs::read_dir(&directory).unwrap_or_else(|error| panic!("{directory}: {error}")).count()
     }
 
     pub fn directory(&self) -> &TempDir {
@@ -154,6 +157,17 @@ impl Gateway {
     /// Standard error so far.
     pub fn stderr(&self) -> String {
         latin1(&self.stderr.lock().expect("no thread panics while it holds this"))
+    }
+
+    /// The lines on standard output that contain this, once there are so many of them, whole.
+    pub fn wait_for_lines(&self, needle: &str, count: usize) -> Vec<String> {
+        let found = || -> Vec<String> {
+            let stdout = self.stdout();
+            let whole = stdout.split_inclusive('\n').filter(|line| line.ends_with('\n') && line.contains(needle));
+            whole.map(|line| line.trim_end().to_owned()).collect()
+        };
+        eventually("the lines are written", || found().len() >= count);
+        found()
     }
 
     /// Asks the process to drain and end.
@@ -222,14 +236,23 @@ fn with_defaults(mut config: Value) -> Value {
     config
 }
 
-/// A port that nobody listens on, and that no other test of this process was given: listeners of two gateways that share
+/// A port that nobody listens on, and that no other test of this process is given: listeners of two gateways that share
 /// their port would share their clients too.
+///
+/// It is below those that the system gives to whoever asks for any, so that nobody takes it before the gateway does.
 pub fn free_port() -> u16 {
-    static GIVEN: LazyLock<Mutex<HashSet<u16>>> = LazyLock::new(Mutex::default);
+    const SPAN: u32 = 20_000;
+    static GIVEN: AtomicU32 = AtomicU32::new(0);
+    static LOWEST: LazyLock<u32> = LazyLock::new(|| {
+        let range = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
+        let first = range.split_whitespace().next().and_then(|first| first.parse::<u32>().ok());
+        first.unwrap_or(32_768).saturating_sub(SPAN).max(1024)
+    });
     loop {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
-        let port = listener.local_addr().expect("a bound socket has an address").port();
-        if GIVEN.lock().expect("no thread panics while it holds this").insert(port) {
+        // Test runs beside this one begin elsewhere.
+        let offset = process::id().wrapping_mul(997).wrapping_add(GIVEN.fetch_add(1, Ordering::Relaxed)) % SPAN;
+        let port = u16::try_from(*LOWEST + offset).expect("20,000 ports lie between 1024 and 65,535");
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
             return port;
         }
     }

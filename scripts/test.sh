@@ -27,6 +27,8 @@ step "format"
 cargo fmt --check
 step "lints"
 cargo clippy --all-targets --quiet -- -D warnings
+step "tests of the comparison benchmark"
+(cd scripts && PYTHONDONTWRITEBYTECODE=1 python3 -m unittest -q bench.tests)
 step "tests"
 cargo test --quiet
 step "documentation"

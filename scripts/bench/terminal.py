@@ -72,8 +72,8 @@ def print_results(results: Results, proxies: list[str], cases: list[Case]) -> No
     if one and two:
         print(f"{'Postern, 1 and 2 shards':<28}{one:>10.2f}{two:>10.2f}   ({two / one:.2f})")
     if disturbed := results.disturbed():
-        print(f"\nOther programs took more than {DISTURBED:.0%} of a core in {len(disturbed)} of {len(results.cells)} "
-              "cells: the figures are less certain than they look.")
+        print(f"\nOther programs took more than {DISTURBED:.0%} of a core in {len(disturbed)} cells: the figures are "
+              "less certain than they look.")
     print()
 
 

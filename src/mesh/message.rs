@@ -17,6 +17,8 @@ pub enum Message {
 pub enum Control {
     /// Every shard is ready: begin to accept.
     Open,
+    /// Every shard accepts: say so to those who ask.
+    Ready,
     /// Stop accepting, close what is idle, finish what is in flight, then end.
     Drain,
     /// Send a [`Counts`](Self::Counts) to the asker.

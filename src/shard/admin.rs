@@ -24,8 +24,8 @@ pub async fn answer(shard: &Rc<Shard>, path: &str) -> Option<Answer> {
     match path {
         "/healthz" => Some(text(200, "ok")),
         "/readyz" => Some(match shard.phase() {
-            Phase::Serving => text(200, "ready"),
-            Phase::Warming => text(503, "starting"),
+            Phase::Serving if shard.ready.get() => text(200, "ready"),
+            Phase::Serving | Phase::Warming => text(503, "starting"),
             Phase::Draining => text(503, "draining"),
         }),
         "/metrics" => Some(Answer { status: 200, content_type: METRICS, body: metrics(shard).await }),

@@ -388,16 +388,19 @@ impl ReadHead<'_> {
     }
 }
 
-/// The first future's output, unless the client's side ends before.
+/// The main future's output, unless the client's side ends before.
+///
+/// The client's side is polled first, so that the main one knows how far the upload is; but what is complete counts even when the client has left.
 async fn select<T>(
     mut main: Pin<&mut impl Future<Output = T>>,
     mut client_side: Pin<&mut impl Future<Output = Result<Infallible, ClientFault>>>,
 ) -> Result<T, ClientFault> {
     poll_fn(|cx| {
+        let ended = client_side.as_mut().poll(cx);
         if let Poll::Ready(output) = main.as_mut().poll(cx) {
             return Poll::Ready(Ok(output));
         }
-        client_side.as_mut().poll(cx).map(|Err(fault)| Err(fault))
+        ended.map(|Err(fault)| Err(fault))
     })
     .await
 }

@@ -24,6 +24,7 @@ pub struct Door {
 /// Accepts until the shard drains. Dropping the listener closes the socket.
 pub async fn accept_until_drained(shard: Rc<Shard>, door: Door) {
     let counters = &shard.counters.listeners[door.listener.index()];
+    let _open = OpenDoor(&shard);
     let mut timer = Timer::new(&shard.ring);
     let mut listener = Listener::new(&shard.ring, door.socket);
     loop {
@@ -51,6 +52,15 @@ pub async fn accept_until_drained(shard: Rc<Shard>, door: Door) {
                 }
             },
         }
+    }
+}
+
+/// Notes that an accept loop has ended.
+struct OpenDoor<'s>(&'s Shard);
+
+impl Drop for OpenDoor<'_> {
+    fn drop(&mut self) {
+        self.0.doors.set(self.0.doors.get() - 1);
     }
 }
 

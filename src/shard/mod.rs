@@ -73,6 +73,10 @@ pub struct Shard {
     pub path_scratch: RefCell<String>,
     pub forwards: Boxes<Forward>,
     phase: Cell<Phase>,
+    /// Every shard accepts.
+    ready: Cell<bool>,
+    /// Accept loops that run.
+    doors: Cell<usize>,
     /// Client connections that are open.
     connections: Cell<usize>,
 }
@@ -114,6 +118,8 @@ impl Shard {
             path_scratch: RefCell::default(),
             forwards: Boxes::default(),
             phase: Cell::new(Phase::Warming),
+            ready: Cell::new(false),
+            doors: Cell::new(0),
             connections: Cell::new(0),
             plan,
             routes,
@@ -160,7 +166,7 @@ impl Shard {
 
     /// Whether nothing is left to do, ever.
     fn is_over(&self) -> bool {
-        self.phase.get() == Phase::Draining && self.connections.get() == 0
+        self.phase.get() == Phase::Draining && self.connections.get() == 0 && self.doors.get() == 0
     }
 
     fn read_mail(&self) {
@@ -172,6 +178,7 @@ impl Shard {
                     self.with(|state, _| state.upstream(upstream).resolved(endpoint, &addresses));
                 }
                 Message::Control(Control::Open) => self.phase.set(Phase::Serving),
+                Message::Control(Control::Ready) => self.ready.set(true),
                 Message::Control(Control::Drain) => {
                     self.phase.set(Phase::Draining);
                     // Accept loops and idle connections look at the phase.

@@ -9,12 +9,15 @@ use super::serve_h1::{After, Session};
 use crate::deadline::Deadline;
 use crate::logic::exchange::{Event, Exchange, Step};
 use crate::logic::http::problem::ProblemKind;
+use crate::ring::{Expect, Size};
 
 /// Brings one request to its upstream and the response back. The head of the request is consumed already.
 pub async fn run(session: &mut Session, mut forward: Box<Forward>, record: &mut Record) -> After {
     let shard = session.shard().clone();
     let counters = &shard.counters.upstreams[forward.upstream.index()];
     record.upstream = Some(forward.upstream);
+    // So that a client that leaves while its request waits is noticed.
+    session.connection.arm(Size::Small, Expect::Later);
     let (mut exchange, mut step) = Exchange::new(forward.facts);
     let (mut lease, mut avoid, mut after) = (None, None, After::Close);
     loop {

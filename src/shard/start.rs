@@ -27,6 +27,9 @@ use crate::ring::{BufferCounts, Ring, RingConfig, RingError, probe};
 
 /// Connections that the kernel completes before a shard accepts them; `net.core.somaxconn` bounds it further.
 const BACKLOG: i32 = 4096;
+/// How long an address in use is tried again, and how often.
+const BIND_PATIENCE: Duration = Duration::from_secs(1);
+const BIND_PAUSE: Duration = Duration::from_millis(50);
 /// How long the start waits for the first look-ups of endpoints' names.
 const LOOKUP_PATIENCE: Duration = Duration::from_secs(3);
 /// Memory that the executor registers with the kernel for file I/O, which Postern does not do through it.
@@ -90,6 +93,7 @@ pub fn run(plan: Plan, ready: impl FnOnce()) -> Result<Ended, StartError> {
     lookup::start(&plan, &mesh, LOOKUP_PATIENCE).map_err(StartError::Thread)?;
     mesh.shards().for_each(|shard| mesh.command(shard, Control::Open));
     await_shards(&inbox, threads.len())?;
+    mesh.shards().for_each(|shard| mesh.command(shard, Control::Ready));
     tracing::info!(shards = threads.len(), open_files, "serving");
     ready();
 
@@ -201,7 +205,21 @@ fn show(address: &SocketAddress) -> String {
     }
 }
 
+/// Binds as many sockets as are `wanted`. An address in use is tried again for a while: a gateway that was killed holds its own for some
+/// moments, until the kernel has taken its ring apart.
 fn bind(listener: &ListenerPlan, wanted: usize) -> io::Result<Vec<OwnedFd>> {
+    let end = clock::now() + BIND_PATIENCE;
+    loop {
+        match try_bind(listener, wanted) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && clock::now() < end => {
+                std::thread::park_timeout(BIND_PAUSE);
+            }
+            bound => return bound,
+        }
+    }
+}
+
+fn try_bind(listener: &ListenerPlan, wanted: usize) -> io::Result<Vec<OwnedFd>> {
     match &listener.address {
         SocketAddress::Ip(address) => {
             // Without `SO_REUSEPORT` first: with it, a second gateway of the same user would take a share of the first one's connections unnoticed.
@@ -328,6 +346,7 @@ fn open_doors(shard: &Rc<Shard>, doors: Vec<Door>) -> io::Result<()> {
     for door in doors {
         let socket = Socket::from(door.socket);
         socket.listen(BACKLOG)?;
+        shard.doors.set(shard.doors.get() + 1);
         task::spawn(accept_until_drained(shard.clone(), Door { socket: socket.into(), ..door }));
     }
     Ok(())

@@ -44,6 +44,7 @@ pub(super) fn resolve(config: &raw::Config, mut cx: Context<'_>) -> Result<Plan,
     let access_log = config.access_log.as_ref().map(|raw| access_log(&mut cx, raw));
     let (names, listeners) = listener::resolve(&mut cx, &config.listeners);
     let upstreams = upstream::resolve(&mut cx, &config.upstreams);
+    upstream::check_shares(&mut cx, &upstreams, cpus.len());
     let routes = route::resolve(&mut cx, &config.routes, &names);
 
     match Complaints::new(cx.complaints) {

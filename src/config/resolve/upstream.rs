@@ -30,6 +30,22 @@ pub(super) fn resolve(cx: &mut Context<'_>, upstreams: &BTreeMap<String, raw::Up
     upstreams.iter().map(plan).collect()
 }
 
+/// Each shard gets its share of an upstream's connections, and needs one at least.
+pub(super) fn check_shares(cx: &mut Context<'_>, upstreams: &[UpstreamPlan], shards: usize) {
+    for upstream in upstreams {
+        if (upstream.limits.max_connections as usize) < shards {
+            let place = Place::ROOT.key("upstreams");
+            let place = place.key(&upstream.name);
+            let place = place.key("limits");
+            cx.complain(
+                &place.key("max_connections"),
+                format!("each of the {shards} shards needs one connection"),
+                format!("write {shards} or more, or run fewer \"shards\""),
+            );
+        }
+    }
+}
+
 /// The names of all upstreams, also of those that have something wrong with them, in the order of the plan.
 pub(super) fn names<'a>(cx: &Context<'a>) -> Vec<&'a str> {
     let upstreams = cx.document["upstreams"].as_object();

@@ -6,7 +6,7 @@
 //!
 //! Ticks are milliseconds. Six levels of 64 slots reach 2.1 years; a target beyond that is linked at the far end and found too early, like any other.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -46,11 +46,20 @@ pub struct Wheel {
     heads: Box<[u32; SLOTS * LEVELS]>,
     /// A bit per slot that is not empty.
     occupied: [u64; LEVELS],
+    /// What [`next`](Self::next) says; looked up again only when links have changed.
+    next: Cell<Option<Option<Instant>>>,
 }
 
 impl Wheel {
     pub fn new(epoch: Instant) -> Self {
-        Self { epoch, now: 0, entries: Slab::new(), heads: Box::new([NOWHERE; SLOTS * LEVELS]), occupied: [0; LEVELS] }
+        Self {
+            epoch,
+            now: 0,
+            entries: Slab::new(),
+            heads: Box::new([NOWHERE; SLOTS * LEVELS]),
+            occupied: [0; LEVELS],
+            next: Cell::new(None),
+        }
     }
 
     /// A timer with no target.
@@ -100,6 +109,9 @@ impl Wheel {
 
     /// Hands out the wakers of all timers due at `now`.
     pub fn advance(&mut self, now: Instant, woken: &mut Vec<Waker>) {
+        if self.next().is_none_or(|next| now < next) {
+            return;
+        }
         let tick_now = self.tick_at(now);
         while let Some((tick, level, slot)) = self.next_slot()
             && tick <= tick_now
@@ -112,13 +124,19 @@ impl Wheel {
 
     /// When [`advance`](Self::advance) must be called next; never later than the earliest target.
     pub fn next(&self) -> Option<Instant> {
-        self.next_slot().map(|(tick, ..)| self.epoch + Duration::from_millis(tick))
+        if let Some(known) = self.next.get() {
+            return known;
+        }
+        let next = self.next_slot().map(|(tick, ..)| self.epoch + Duration::from_millis(tick));
+        self.next.set(Some(next));
+        next
     }
 
     fn empty_slot(&mut self, level: usize, slot: usize, now: Instant, woken: &mut Vec<Waker>) {
         let home = level * SLOTS + slot;
         let mut key = std::mem::replace(&mut self.heads[home], NOWHERE);
         self.occupied[level] &= !(1 << slot);
+        self.next.set(None);
         while key != NOWHERE {
             let entry = &mut self.entries[key as usize];
             let next = entry.next;
@@ -169,6 +187,7 @@ impl Wheel {
         (entry.linked, entry.previous, entry.next, entry.home) = (Some(target), NOWHERE, head, home as u16);
         self.heads[home] = key as u32;
         self.occupied[level] |= 1 << slot;
+        self.next.set(None);
     }
 
     fn unlink(&mut self, key: usize) {
@@ -187,6 +206,7 @@ impl Wheel {
             self.heads[home] = next;
             if next == NOWHERE {
                 self.occupied[home / SLOTS] &= !(1 << (home % SLOTS));
+                self.next.set(None);
             }
         }
     }

@@ -308,14 +308,14 @@ impl ReadHead<'_> {
         sent: &Cell<u64>,
     ) -> Result<Response, AttemptFaultKind> {
         let mut interims = 0;
-        let mut scan = HeadScan::default();
         let limits = respond::limits(self.plan);
+        // Set once a head has come in part: then it is not parsed again before the rest is here.
+        let mut scan: Option<HeadScan> = None;
         loop {
             self.fill(inbound, timer, sent).await?;
             self.progress.answered.set(true);
             self.progress.look();
-            while scan.complete(inbound.bytes(), &limits) {
-                scan = HeadScan::default();
+            while scan.as_mut().is_none_or(|scan| scan.complete(inbound.bytes(), &limits)) {
                 let uploaded = self.progress.uploaded.get();
                 match respond::read(self.shard, self.context, uploaded, inbound, &limits, self.id) {
                     Ok(Some(Answered::Final(response))) => return Ok(response),
@@ -324,9 +324,13 @@ impl ReadHead<'_> {
                         if interims > MAX_INTERIM {
                             return Err(AttemptFaultKind::Malformed);
                         }
+                        scan = None;
                         self.interim(status, head, timer, sent).await?;
                     }
-                    Ok(None) => break,
+                    Ok(None) => {
+                        scan.get_or_insert_default();
+                        break;
+                    }
                     Err(fault) => {
                         tracing::warn!(upstream = self.plan.name, %fault, "malformed response");
                         return Err(AttemptFaultKind::Malformed);

@@ -116,7 +116,7 @@ impl Context<'_> {
             id.extend_from_slice(given.as_bytes());
             record.id = Id::Given(id);
         }
-        record.open(self.shard, &self.listener.name, self.client.as_str(), head);
+        record.open(self.shard, &self.listener.name, &self.client, head);
         if self.listener.admin {
             return Prepared::Admin(AdminRequest {
                 path: head.path.to_owned(),

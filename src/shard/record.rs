@@ -8,6 +8,7 @@ use super::access_log::Closing;
 use super::counters::{ListenerCounters, add};
 use super::{Shard, clock};
 use crate::ids::UpstreamId;
+use crate::logic::http::forwarded::ClientText;
 use crate::logic::http::request_id::RequestId;
 use crate::logic::http::{ProblemKind, RequestHead};
 
@@ -68,12 +69,12 @@ impl Record {
     }
 
     /// Begins the line of the access log, while the head's bytes are there.
-    pub fn open(&mut self, shard: &Shard, listener: &str, client: &str, head: &RequestHead<'_>) {
+    pub fn open(&mut self, shard: &Shard, listener: &str, client: &ClientText, head: &RequestHead<'_>) {
         let Some(log) = &shard.access_log else { return };
         let mut line = shard.spare();
         let opening = Opening {
             at: clock::wall(),
-            client,
+            client: client.as_str(),
             listener,
             request_id: str::from_utf8(self.id.as_bytes()).expect("hexadecimal digits, or copied from a str"),
             method: head.method.as_str(),

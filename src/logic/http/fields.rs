@@ -60,7 +60,9 @@ impl FieldKind {
             19 => (b"proxy-authorization", FieldKind::HopByHop),
             _ => return FieldKind::EndToEnd,
         };
-        if name.eq_ignore_ascii_case(known) { kind } else { FieldKind::EndToEnd }
+        // Most names differ in their first letter.
+        let is_known = name[0] | 0x20 == known[0] && name.eq_ignore_ascii_case(known);
+        if is_known { kind } else { FieldKind::EndToEnd }
     }
 }
 

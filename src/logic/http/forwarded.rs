@@ -56,9 +56,14 @@ impl ClientText {
         ClientText { bytes: [0; ADDRESS_BYTES_MAX], len: 0, is_v6: false }
     }
 
-    /// Empty when unknown; an IPv6 address has no brackets.
+    /// ASCII; empty when unknown. An IPv6 address has no brackets.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.len)]
+    }
+
+    /// See [`as_bytes`](Self::as_bytes).
     pub fn as_str(&self) -> &str {
-        str::from_utf8(&self.bytes[..usize::from(self.len)]).expect("an address is ASCII")
+        str::from_utf8(self.as_bytes()).expect("an address is ASCII")
     }
 }
 
@@ -105,12 +110,12 @@ impl Forwarding<'_> {
     }
 
     fn write_x_forwarded(&self, out: &mut Vec<u8>, fields: &Fields<'_>, edits: &FieldEdits) {
-        let client = self.client.as_str();
+        let client = self.client.as_bytes();
         let earlier = self.trusted && fields.of_kind(FieldKind::XForwardedFor).next().is_some();
         if (earlier || !client.is_empty()) && !touches(edits, b"x-forwarded-for") {
             out.extend_from_slice(b"X-Forwarded-For: ");
             self.write_earlier(out, fields, FieldKind::XForwardedFor);
-            out.extend_from_slice(if client.is_empty() { b"unknown" } else { client.as_bytes() });
+            out.extend_from_slice(if client.is_empty() { b"unknown" } else { client });
             out.extend_from_slice(b"\r\n");
         }
         // The first proxy knows best how the client came; a trusted peer's word on that stands.
@@ -136,12 +141,12 @@ impl Forwarding<'_> {
     /// The host is always quoted, since a colon makes it no token; it holds nothing that would need escaping.
     fn write_forwarded_element(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(b"for=");
-        match (self.client.as_str(), self.client.is_v6) {
-            ("", _) => out.extend_from_slice(b"unknown"),
-            (address, false) => out.extend_from_slice(address.as_bytes()),
+        match (self.client.as_bytes(), self.client.is_v6) {
+            (b"", _) => out.extend_from_slice(b"unknown"),
+            (address, false) => out.extend_from_slice(address),
             (address, true) => {
                 out.extend_from_slice(b"\"[");
-                out.extend_from_slice(address.as_bytes());
+                out.extend_from_slice(address);
                 out.extend_from_slice(b"]\"");
             }
         }

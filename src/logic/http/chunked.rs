@@ -263,3 +263,6 @@ fn hex_digit(byte: u8) -> u64 {
         _ => (byte | 0x20) - b'a' + 10,
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -314,3 +314,6 @@ fn copy_fields(
     }
     out.extend_from_slice(&bytes[run]);
 }
+
+#[cfg(test)]
+mod tests;

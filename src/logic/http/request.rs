@@ -319,3 +319,6 @@ fn authority<'b>(line: &RequestLine<'b>, facts: &Facts<'b>) -> Result<Option<Aut
         (target, None) => Ok(target.map(|(authority, _)| authority)),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -186,3 +186,6 @@ fn assemble<'b>(
         len: end,
     })
 }
+
+#[cfg(test)]
+mod tests;

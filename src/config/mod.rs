@@ -7,6 +7,7 @@
 //! never keeps state and knows no type of the running system.
 
 mod complaint;
+pub mod fuzzing;
 mod json;
 pub mod limits;
 mod pattern;

@@ -24,6 +24,7 @@ pub mod encode;
 pub mod fields;
 pub mod forwarded;
 pub mod framing;
+pub mod fuzzing;
 pub mod head;
 pub mod problem;
 pub mod reply;

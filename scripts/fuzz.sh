@@ -10,9 +10,14 @@ targets=("$@")
 for target in "${targets[@]}"; do
   printf '==> %s for %ss\n' "$target" "$seconds"
   # The committed corpus is read; what the fuzzer finds new goes to a folder that is not.
-  mkdir -p "target/fuzz-corpus/$target"
-  cargo +nightly fuzz run "$target" "target/fuzz-corpus/$target" "fuzz/corpus/$target" -- \
-    -max_total_time="$seconds" -max_len=4096 -timeout=10 -rss_limit_mb=1024 -print_final_stats=1 2>&1 |
-    grep -E "^(stat::number_of_executed_units|stat::new_units_added|SUMMARY|==.*ERROR|thread|Done)" || true
-  [ "${PIPESTATUS[0]}" = 0 ] || { echo "$target: see fuzz/artifacts/$target" >&2; exit 1; }
+  found=target/fuzz-corpus/$target
+  log=target/fuzz-corpus/$target.log
+  mkdir -p "$found"
+  if ! cargo +nightly fuzz run "$target" "$found" "fuzz/corpus/$target" -- \
+    -max_total_time="$seconds" -max_len=4096 -timeout=10 -rss_limit_mb=1024 -print_final_stats=1 >"$log" 2>&1; then
+    tail -n 40 "$log" >&2
+    echo "$target: see fuzz/artifacts/$target" >&2
+    exit 1
+  fi
+  grep -E "^(stat::number_of_executed_units|stat::new_units_added)" "$log"
 done

@@ -153,3 +153,6 @@ impl Exchange {
         self.reused && !self.repeated && !fault.answered && fault.replayable && safe
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -327,3 +327,6 @@ impl<C> Idle<C> {
         now.saturating_duration_since(self.since) >= keep_idle || now.saturating_duration_since(self.born) >= max_age
     }
 }
+
+#[cfg(test)]
+mod tests;

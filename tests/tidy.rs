@@ -104,6 +104,10 @@ fn production_code(text: &str) -> String {
     code.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
 }
 
+fn is_test(file: &Path) -> bool {
+    file.ends_with("tests.rs") || file.components().any(|part| part.as_os_str() == "tests")
+}
+
 fn assert_none(complaints: Vec<String>) {
     assert!(complaints.is_empty(), "\n{}\n", complaints.join("\n"));
 }
@@ -114,7 +118,7 @@ fn rooms_import_only_what_they_may() {
     for room in ROOMS {
         let files = files_under(&root().join(room.path), "rs");
         assert!(!files.is_empty(), "{} is empty", room.path);
-        for file in files.iter().filter(|file| !file.components().any(|part| part.as_os_str() == "tests")) {
+        for file in files.iter().filter(|file| !is_test(file)) {
             let code = production_code(&fs::read_to_string(file).expect("readable"));
             for (word, reason) in room.banned {
                 if code.contains(word) {
@@ -170,7 +174,7 @@ fn files_are_short() {
 #[test]
 fn every_source_file_says_what_it_is() {
     let files = files_under(&root().join("src"), "rs").into_iter();
-    let silent = files.filter(|file| !file.components().any(|part| part.as_os_str() == "tests")).filter_map(|file| {
+    let silent = files.filter(|file| !is_test(file)).filter_map(|file| {
         let text = fs::read_to_string(&file).expect("readable");
         (!text.starts_with("//!")).then(|| format!("{}: no module documentation", file.display()))
     });
@@ -197,7 +201,7 @@ fn nothing_is_left_over() {
 fn production_code_unwraps_nothing() {
     let mut complaints = Vec::new();
     for file in files_under(&root().join("src"), "rs") {
-        if file.components().any(|part| part.as_os_str() == "tests") || file.ends_with("tests.rs") {
+        if is_test(&file) {
             continue;
         }
         let code = production_code(&fs::read_to_string(&file).expect("readable"));

@@ -186,7 +186,7 @@ fn a_content_length_is_counted_exactly() {
 fn hints_say_what_is_sure_to_come() {
     let mut reader = BodyReader::new(BodyFraming::Chunked);
     assert_eq!(reader.remaining_hint(), None);
-    reader.decode(&mut *b"ff\r\nab".to_vec()).expect("the start of a chunk");
+    reader.decode(&mut b"ff\r\nab".to_vec()).expect("the start of a chunk");
     assert_eq!(reader.remaining_hint(), Some(253));
     assert_eq!(BodyReader::new(BodyFraming::Length(9)).remaining_hint(), Some(9));
     assert_eq!(BodyReader::new(BodyFraming::None).remaining_hint(), Some(0));

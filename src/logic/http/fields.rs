@@ -376,3 +376,77 @@ fn no_name(bytes: &[u8], start: usize, name_end: usize) -> Result<Step, FieldFau
         }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_known_in_any_case_and_by_nothing_less() {
+        let names = [
+            ("TE", FieldKind::Te),
+            ("Host", FieldKind::Host),
+            ("Expect", FieldKind::Expect),
+            ("Upgrade", FieldKind::Upgrade),
+            ("Trailer", FieldKind::Trailer),
+            ("X-Real-IP", FieldKind::XRealIp),
+            ("Forwarded", FieldKind::Forwarded),
+            ("Keep-Alive", FieldKind::HopByHop),
+            ("Connection", FieldKind::Connection),
+            ("Content-Length", FieldKind::ContentLength),
+            ("X-Forwarded-For", FieldKind::XForwardedFor),
+            ("Proxy-Connection", FieldKind::HopByHop),
+            ("X-Forwarded-Host", FieldKind::XForwardedHost),
+            ("X-Forwarded-Port", FieldKind::XForwardedPort),
+            ("X-Forwarded-Proto", FieldKind::XForwardedProto),
+            ("Transfer-Encoding", FieldKind::TransferEncoding),
+            ("Proxy-Authenticate", FieldKind::HopByHop),
+            ("Proxy-Authorization", FieldKind::HopByHop),
+        ];
+        for (name, kind) in names {
+            for spelling in [name.to_owned(), name.to_lowercase(), name.to_uppercase()] {
+                assert_eq!(FieldKind::of(spelling.as_bytes()), kind, "{spelling}");
+            }
+            for position in 0..name.len() {
+                let mut other = name.as_bytes().to_vec();
+                other[position] = b'!';
+                assert_eq!(FieldKind::of(&other), FieldKind::EndToEnd, "{}", other.escape_ascii());
+            }
+            assert_eq!(FieldKind::of(format!("{name}x").as_bytes()), FieldKind::EndToEnd);
+        }
+    }
+
+    #[test]
+    fn the_configuration_may_edit_what_frames_nothing() {
+        for name in ["X-A", "server", "Set-Cookie", "Authorization", "X-Forwarded-Proto", "forwarded", "a_b"] {
+            assert!(editable(name), "{name}");
+        }
+        for name in ["", "a b", "a:", "\u{e9}", "Host", "VIA", "Content-Length", "transfer-encoding", "Connection"] {
+            assert!(!editable(name), "{name}");
+        }
+        for name in ["Keep-Alive", "TE", "Trailer", "Upgrade", "Expect", "Proxy-Connection", "Proxy-Authorization"] {
+            assert!(!editable(name), "{name}");
+        }
+        for (value, valid) in [("", true), ("a b\t\u{e9}", true), (" a", false), ("a\t", false), ("a\r\nb: c", false)] {
+            assert_eq!(is_field_value(value), valid, "{value:?}");
+        }
+    }
+
+    #[test]
+    fn what_may_not_be_nominated_may_not_be_a_trailer() {
+        for (name, _) in PROTECTED {
+            assert!(is_protected(name.to_uppercase().as_bytes()), "{name}");
+            assert!(is_forbidden_trailer(name.as_bytes()), "{name}");
+        }
+        for name in ["Host", "Content-Length", "Transfer-Encoding", "Connection", "Expect", "X-Forwarded-For"] {
+            assert!(is_protected(name.as_bytes()) && is_forbidden_trailer(name.as_bytes()), "{name}");
+        }
+        for name in ["Keep-Alive", "TE", "Trailer", "Upgrade", "Proxy-Authorization"] {
+            assert!(!is_protected(name.as_bytes()) && is_forbidden_trailer(name.as_bytes()), "{name}");
+        }
+        for name in ["X-Checksum", "Server-Timing", "Grpc-Status"] {
+            assert!(!is_protected(name.as_bytes()) && !is_forbidden_trailer(name.as_bytes()), "{name}");
+        }
+        assert!(is_forbidden_trailer(b"x_checksum"));
+    }
+}

@@ -19,8 +19,14 @@ static NO_EDITS: FieldEdits = FieldEdits { remove: Vec::new(), set: Vec::new(), 
 /// A request head means the same wherever its bytes are cut, and holds nothing that could end a line or a head of ours.
 pub fn request_head(bytes: &[u8]) {
     let mut slots = FieldSlots::new();
-    let whole = parse_request(bytes, &mut slots, &LIMITS);
-    let Ok(Parsed::Complete(head)) = whole else { return };
+    let head = match parse_request(bytes, &mut slots, &LIMITS) {
+        Ok(Parsed::Complete(head)) => head,
+        Ok(Parsed::Partial) => return,
+        Err(fault) => {
+            let verdict = |cut: usize| parse_request(&bytes[..cut], &mut FieldSlots::new(), &LIMITS).map(|_| ());
+            return assert_refused_once(bytes, fault, verdict);
+        }
+    };
     assert!(head.len <= bytes.len() && head.len <= LIMITS.bytes);
     for text in [head.path, head.host, head.method.as_str(), head.query.unwrap_or_default()] {
         assert!(text.bytes().all(|byte| byte > b' ' && byte != 0x7f), "{text:?}");
@@ -43,12 +49,39 @@ pub fn request_head(bytes: &[u8]) {
     assert!(scan.complete(&bytes[..len], &LIMITS));
 }
 
+/// A fault that a prefix already has stays, and none comes before the one of the whole.
+fn assert_refused_once<F: PartialEq + std::fmt::Debug>(
+    bytes: &[u8],
+    fault: F,
+    verdict: impl Fn(usize) -> Result<(), F>,
+) {
+    let mut refused = false;
+    for cut in (0..=bytes.len()).take(PREFIXES) {
+        match verdict(cut) {
+            Ok(()) => assert!(!refused, "{cut} bytes are refused no more"),
+            Err(early) => {
+                assert_eq!(early, fault, "{cut} bytes");
+                refused = true;
+            }
+        }
+    }
+}
+
 /// The same for a response head, after a request of either kind.
 pub fn response_head(bytes: &[u8]) {
     for head_request in [false, true] {
         let facts = ResponseContext { head_request, upgrade_sent: head_request };
         let mut slots = FieldSlots::new();
-        let Ok(Parsed::Complete(head)) = parse_response(bytes, &mut slots, &LIMITS, facts) else { continue };
+        let head = match parse_response(bytes, &mut slots, &LIMITS, facts) {
+            Ok(Parsed::Complete(head)) => head,
+            Ok(Parsed::Partial) => continue,
+            Err(fault) => {
+                let verdict =
+                    |cut: usize| parse_response(&bytes[..cut], &mut FieldSlots::new(), &LIMITS, facts).map(|_| ());
+                assert_refused_once(bytes, fault, verdict);
+                continue;
+            }
+        };
         assert!((100..600).contains(&head.status) && head.len <= bytes.len());
         assert!(!head_request || head.framing == BodyFraming::None);
         let len = head.len;

@@ -252,3 +252,6 @@ impl<W: Write> Write for Escaped<'_, W> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

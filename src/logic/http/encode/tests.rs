@@ -11,6 +11,10 @@ const LIMITS: HeadLimits = HeadLimits { bytes: 4096, fields: 32, target: 1024 };
 
 /// Encodes the request `came`, with the plan that a plain route makes and `change` alters.
 fn sent(came: &str, change: impl FnOnce(&mut RequestEncoding<'_>)) -> String {
+    sent_with(&NO_EDITS, came, change)
+}
+
+fn sent_with(edits: &FieldEdits, came: &str, change: impl FnOnce(&mut RequestEncoding<'_>)) -> String {
     let mut slots = FieldSlots::new();
     let Ok(Parsed::Complete(head)) = parse_request(came.as_bytes(), &mut slots, &LIMITS) else {
         panic!("not a head: {came:?}")
@@ -30,7 +34,7 @@ fn sent(came: &str, change: impl FnOnce(&mut RequestEncoding<'_>)) -> String {
             forwarded: false,
         },
         request_id: None,
-        edits: &NO_EDITS,
+        edits,
         expect_continue: head.expect_continue,
         upgrade: true,
         close: false,
@@ -126,14 +130,12 @@ fn the_plan_decides_what_is_asked_of_whom() {
 
 #[test]
 fn edits_remove_then_set_then_add() {
-    // Leaked, to outlive everything that the plan borrows.
-    let edits: &FieldEdits = Box::leak(Box::new(FieldEdits {
+    let edits = FieldEdits {
         remove: vec!["x-a".into(), "x-forwarded-for".into()],
         set: vec![("X-B".into(), plain("new")), ("X-Forwarded-Proto".into(), plain("https"))],
         add: vec![("X-C".into(), plain("more"))],
-    }));
-    let text = sent(&get("X-A: 1\r\nx-b: 2\r\nX-B: 3\r\nX-C: 4\r\nx-a: 5\r\n"), |plan| {
-        plan.edits = edits;
+    };
+    let text = sent_with(&edits, &get("X-A: 1\r\nx-b: 2\r\nX-B: 3\r\nX-C: 4\r\nx-a: 5\r\n"), |plan| {
         plan.forwarding.x_forwarded = true;
     });
     assert_eq!(

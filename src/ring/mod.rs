@@ -53,8 +53,8 @@ const COMPLETIONS: u32 = 8192;
 /// Message descriptions kept for vectored sends; more are made when more are in flight.
 const SPARE_MESSAGES: usize = 256;
 
-/// Allocations kept for bytes to send, 16 MiB at most. Larger ones than [`SPARE_BYTES`] are given up.
-const SPARES: usize = 1024;
+/// Allocations kept for bytes to send, 4 MiB at most. Larger ones than [`SPARE_BYTES`] are given up.
+const SPARES: usize = 256;
 const SPARE_BYTES: usize = 16 * 1024;
 
 /// What a ring is made of.

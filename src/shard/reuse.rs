@@ -17,8 +17,9 @@ pub struct Slots<I, O> {
 
 type BoxedSlot<I, O> = Pin<Box<dyn Slot<I, O>>>;
 
-/// Empty slots that are kept: as many requests at once allocate nothing.
-const SPARE_SLOTS: usize = 1024;
+/// Empty slots that are kept. What is in use comes back before long, so this bounds how far the number may swing without an allocation, not how many
+/// requests are served at once; and what a burst leaves behind: 0.7 MiB.
+const SPARE_SLOTS: usize = 256;
 
 trait Slot<I, O> {
     fn start(self: Pin<&mut Self>, input: I);

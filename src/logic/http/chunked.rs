@@ -7,7 +7,7 @@
 
 use thiserror::Error;
 
-use super::fields::{FieldFault, Step, is_forbidden_trailer, step};
+use super::fields::{FieldFault, Line, Step, is_forbidden_trailer, step};
 use super::framing::Decoded;
 use super::octets::is_value_byte;
 
@@ -246,9 +246,10 @@ impl ChunkedReader {
         }
         self.trailer_fields += 1;
         let start = usize::from(self.line_start);
-        match step(&self.trailers, start).map_err(BodyFault::BadTrailer)? {
-            Step::Line(line) if is_forbidden_trailer(line.name(&self.trailers)) => self.trailers.truncate(start),
-            Step::Line(_) => self.line_start = self.trailers.len() as u16,
+        let mut line = Line::EMPTY;
+        match step(&self.trailers, start, &mut line).map_err(BodyFault::BadTrailer)? {
+            Step::Line if is_forbidden_trailer(line.name(&self.trailers)) => self.trailers.truncate(start),
+            Step::Line => self.line_start = self.trailers.len() as u16,
             Step::End | Step::Partial => {
                 unreachable!("a line that holds a line feed and begins with no CR is a field or a fault")
             }

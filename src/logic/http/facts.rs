@@ -38,48 +38,43 @@ impl<'b> Once<'b> {
     }
 }
 
-/// The block of fields of a head.
-pub(super) struct Block<'b> {
-    pub(super) fields: Fields<'b>,
-    pub(super) facts: Facts<'b>,
-    /// Where the head ends.
-    pub(super) end: usize,
-}
-
-/// Parses the field lines that begin at `at`, up to and including the empty line. `None`: not all here.
-pub(super) fn parse_block<'b>(
-    bytes: &'b [u8],
-    mut at: usize,
-    slots: &'b mut FieldSlots,
-    max_fields: usize,
-    version: Version,
-) -> Result<Option<Block<'b>>, FieldFault> {
-    let mut facts = Facts::default();
-    let mut count = 0;
-    loop {
-        let line = match step(bytes, at)? {
-            Step::Line(line) => line,
-            Step::End => break,
-            Step::Partial => return Ok(None),
-        };
-        if count == max_fields {
-            return Err(FieldFault::TooMany);
-        }
-        if line.kind != FieldKind::EndToEnd {
-            facts.note(line.kind, line.value(bytes), version)?;
-        }
-        slots.lines[count] = line;
-        count += 1;
-        at = next_line(bytes, &line);
-    }
-    let lines = &mut slots.lines[..count];
-    if facts.nominates {
-        nominate(bytes, lines);
-    }
-    Ok(Some(Block { fields: Fields { bytes, lines }, facts, end: at + 2 }))
-}
-
 impl<'b> Facts<'b> {
+    /// Parses the field lines that begin at `at`, up to and including the empty line, and gathers what they say. Gives them and where the head
+    /// ends; `None`: not all here.
+    pub(super) fn gather(
+        &mut self,
+        bytes: &'b [u8],
+        mut at: usize,
+        slots: &'b mut FieldSlots,
+        max_fields: usize,
+        version: Version,
+    ) -> Result<Option<(Fields<'b>, usize)>, FieldFault> {
+        let (room, _) = slots.lines.split_at_mut(max_fields);
+        let mut surplus = Line::EMPTY;
+        let mut count = 0;
+        loop {
+            let line = room.get_mut(count).unwrap_or(&mut surplus);
+            match step(bytes, at, line)? {
+                Step::Line => {}
+                Step::End => break,
+                Step::Partial => return Ok(None),
+            }
+            if count == max_fields {
+                return Err(FieldFault::TooMany);
+            }
+            if line.kind != FieldKind::EndToEnd {
+                self.note(line.kind, line.value(bytes), version)?;
+            }
+            at = next_line(bytes, line);
+            count += 1;
+        }
+        let lines = &mut room[..count];
+        if self.nominates {
+            nominate(bytes, lines);
+        }
+        Ok(Some((Fields { bytes, lines }, at + 2)))
+    }
+
     fn note(&mut self, kind: FieldKind, value: &'b [u8], version: Version) -> Result<(), FieldFault> {
         match kind {
             FieldKind::Connection => return self.note_connection(value),

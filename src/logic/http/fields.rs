@@ -1,7 +1,7 @@
 //! Header fields: where they lie in a buffer, what each means to a proxy, and how one line is read.
 //!
 //! A field is looked at once, when its line is parsed; what it is to a proxy is kept beside its position, so that encoding asks nothing
-//! again. Names are told apart by length first: most fields of a message match no length of the table or fail at their first byte.
+//! again. Names are told apart by length and first letter: few fields of a message share both with one that matters.
 
 use thiserror::Error;
 
@@ -37,32 +37,62 @@ pub(super) enum FieldKind {
     XRealIp,
 }
 
+/// Every name that means something to a proxy, the usual ones first.
+const KNOWN: &[(&str, FieldKind)] = &[
+    ("host", FieldKind::Host),
+    ("connection", FieldKind::Connection),
+    ("content-length", FieldKind::ContentLength),
+    ("transfer-encoding", FieldKind::TransferEncoding),
+    ("x-forwarded-for", FieldKind::XForwardedFor),
+    ("x-forwarded-proto", FieldKind::XForwardedProto),
+    ("x-forwarded-host", FieldKind::XForwardedHost),
+    ("x-forwarded-port", FieldKind::XForwardedPort),
+    ("x-real-ip", FieldKind::XRealIp),
+    ("forwarded", FieldKind::Forwarded),
+    ("upgrade", FieldKind::Upgrade),
+    ("expect", FieldKind::Expect),
+    ("keep-alive", FieldKind::HopByHop),
+    ("te", FieldKind::Te),
+    ("trailer", FieldKind::Trailer),
+    ("proxy-connection", FieldKind::HopByHop),
+    ("proxy-authenticate", FieldKind::HopByHop),
+    ("proxy-authorization", FieldKind::HopByHop),
+];
+
+/// Names of the table are shorter than this.
+const KNOWN_BYTES: usize = 20;
+
+/// For every length, the first letters that names of the table have: most fields are told apart by these two alone.
+static FIRST_LETTERS: [u32; KNOWN_BYTES] = first_letters();
+
+const fn first_letters() -> [u32; KNOWN_BYTES] {
+    let mut letters = [0; KNOWN_BYTES];
+    let mut index = 0;
+    while index < KNOWN.len() {
+        let name = KNOWN[index].0.as_bytes();
+        letters[name.len()] |= letter_bit(name[0]);
+        index += 1;
+    }
+    letters
+}
+
+/// One of 32 bits, the same for both cases of a letter.
+const fn letter_bit(byte: u8) -> u32 {
+    1 << (byte & 0x1f)
+}
+
 impl FieldKind {
+    #[inline]
     pub(super) fn of(name: &[u8]) -> Self {
-        let (known, kind): (&[u8], _) = match name.len() {
-            2 => (b"te", FieldKind::Te),
-            4 => (b"host", FieldKind::Host),
-            6 => (b"expect", FieldKind::Expect),
-            7 if name[0] | 0x20 == b'u' => (b"upgrade", FieldKind::Upgrade),
-            7 => (b"trailer", FieldKind::Trailer),
-            9 if name[0] | 0x20 == b'x' => (b"x-real-ip", FieldKind::XRealIp),
-            9 => (b"forwarded", FieldKind::Forwarded),
-            10 if name[0] | 0x20 == b'k' => (b"keep-alive", FieldKind::HopByHop),
-            10 => (b"connection", FieldKind::Connection),
-            14 => (b"content-length", FieldKind::ContentLength),
-            15 => (b"x-forwarded-for", FieldKind::XForwardedFor),
-            16 if name[0] | 0x20 == b'p' => (b"proxy-connection", FieldKind::HopByHop),
-            16 if name[12] | 0x20 == b'h' => (b"x-forwarded-host", FieldKind::XForwardedHost),
-            16 => (b"x-forwarded-port", FieldKind::XForwardedPort),
-            17 if name[0] | 0x20 == b'x' => (b"x-forwarded-proto", FieldKind::XForwardedProto),
-            17 => (b"transfer-encoding", FieldKind::TransferEncoding),
-            18 => (b"proxy-authenticate", FieldKind::HopByHop),
-            19 => (b"proxy-authorization", FieldKind::HopByHop),
-            _ => return FieldKind::EndToEnd,
-        };
-        // Most names differ in their first letter.
-        let is_known = name[0] | 0x20 == known[0] && name.eq_ignore_ascii_case(known);
-        if is_known { kind } else { FieldKind::EndToEnd }
+        match (FIRST_LETTERS.get(name.len()), name.first()) {
+            (Some(letters), Some(&first)) if letters & letter_bit(first) != 0 => FieldKind::known(name),
+            _ => FieldKind::EndToEnd,
+        }
+    }
+
+    fn known(name: &[u8]) -> Self {
+        let same = |known: &&(&str, FieldKind)| name.eq_ignore_ascii_case(known.0.as_bytes());
+        KNOWN.iter().find(same).map_or(FieldKind::EndToEnd, |(_, kind)| *kind)
     }
 }
 
@@ -135,7 +165,7 @@ pub fn editable(name: &str) -> bool {
 
 /// Whether the configuration may give a field this value: nothing that ends the line or the field early, no white space at its ends.
 pub fn is_field_value(value: &str) -> bool {
-    octets::value_run(value.as_bytes()) == value.len() && octets::trim(value.as_bytes()).len() == value.len()
+    octets::value_end(value.as_bytes(), 0) == value.len() && octets::trim(value.as_bytes()).len() == value.len()
 }
 
 /// Where one field line lies in the bytes it was parsed from.
@@ -151,7 +181,7 @@ pub(super) struct Line {
 }
 
 impl Line {
-    const EMPTY: Line =
+    pub(super) const EMPTY: Line =
         Line { start: 0, name_end: 0, value_start: 0, value_end: 0, kind: FieldKind::HopByHop, canonical: false };
 
     pub(super) fn name<'b>(&self, bytes: &'b [u8]) -> &'b [u8] {
@@ -290,41 +320,44 @@ impl FieldFault {
     }
 }
 
-/// One step through a block of fields.
+/// What stands at the beginning of a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    Line(Line),
+    /// A field.
+    Line,
     /// The empty line, up to and including its CRLF.
     End,
     Partial,
 }
 
-/// Reads what stands at `start`, the beginning of a line.
+/// Reads what stands at `start`, the beginning of a line; a field's position is written to `line`.
+///
+/// Not returned, because a line in a `Result` travels through memory in pieces that do not fit those in which it was written, and waiting for them
+/// takes longer than reading the line did.
 #[inline]
-pub(super) fn step(bytes: &[u8], start: usize) -> Result<Step, FieldFault> {
-    let mut at = start;
+pub(super) fn step(bytes: &[u8], start: usize, line: &mut Line) -> Result<Step, FieldFault> {
+    let mut name_end = octets::word_end(bytes, start);
     let mut seen = 0;
     let stop = loop {
-        let Some(&byte) = bytes.get(at) else { return Ok(Step::Partial) };
+        let Some(&byte) = bytes.get(name_end) else { return Ok(Step::Partial) };
         let class = CLASSES[usize::from(byte)];
         if class & TOKEN == 0 {
             break byte;
         }
         seen |= class;
-        at += 1;
+        name_end += 1;
     };
-    let name_end = at;
     if stop != b':' || name_end == start {
         return no_name(bytes, start, name_end);
     }
     let name = &bytes[start..name_end];
     let kind = if seen & UNDERSCORE != 0 { FieldKind::Underscored } else { FieldKind::of(name) };
 
-    at += 1;
-    while let Some(b' ' | b'\t') = bytes.get(at) {
-        at += 1;
+    let mut value_start = name_end + 1;
+    while let Some(b' ' | b'\t') = bytes.get(value_start) {
+        value_start += 1;
     }
-    let value_start = at;
-    at += octets::value_run(&bytes[at..]);
+    let mut at = octets::value_end(bytes, value_start);
     match line_end(&bytes[at..]) {
         LineEnd::Ended => {}
         LineEnd::Partial => return Ok(Step::Partial),
@@ -338,10 +371,12 @@ pub(super) fn step(bytes: &[u8], start: usize) -> Result<Step, FieldFault> {
     }
     let canonical = value_start == name_end + 2 && bytes[name_end + 1] == b' ' && at == end;
     let [start, name_end, value_start, value_end] = [start, name_end, value_start, at].map(|position| position as u32);
-    Ok(Step::Line(Line { start, name_end, value_start, value_end, kind, canonical }))
+    *line = Line { start, name_end, value_start, value_end, kind, canonical };
+    Ok(Step::Line)
 }
 
 /// Where the line that begins at `line` ends, behind its CRLF.
+#[inline]
 pub(super) fn next_line(bytes: &[u8], line: &Line) -> usize {
     let mut at = line.value_end as usize;
     if line.canonical {

@@ -20,18 +20,18 @@ pub enum Method<'b> {
 
 impl<'b> Method<'b> {
     /// `name` must be a token.
-    pub(super) fn from_token(name: &'b str) -> Self {
+    pub(super) fn from_token(name: &'b [u8]) -> Self {
         match name {
-            "GET" => Method::Get,
-            "HEAD" => Method::Head,
-            "POST" => Method::Post,
-            "PUT" => Method::Put,
-            "DELETE" => Method::Delete,
-            "CONNECT" => Method::Connect,
-            "OPTIONS" => Method::Options,
-            "TRACE" => Method::Trace,
-            "PATCH" => Method::Patch,
-            _ => Method::Extension(name),
+            b"GET" => Method::Get,
+            b"HEAD" => Method::Head,
+            b"POST" => Method::Post,
+            b"PUT" => Method::Put,
+            b"DELETE" => Method::Delete,
+            b"CONNECT" => Method::Connect,
+            b"OPTIONS" => Method::Options,
+            b"TRACE" => Method::Trace,
+            b"PATCH" => Method::Patch,
+            _ => Method::Extension(str::from_utf8(name).expect("tokens are ASCII")),
         }
     }
 

@@ -45,35 +45,58 @@ pub(super) fn is_token(bytes: &[u8]) -> bool {
     !bytes.is_empty() && bytes.iter().all(|&byte| is(byte, TOKEN))
 }
 
-/// How many bytes from the start of `bytes` may stand in a field value: `HTAB`, `SP`, visible ASCII and obs-text. What stops the run
-/// is the end of the line or a fault.
-///
-/// Eight bytes at a time. In `below_space` and `delete` the lowest byte with its top bit set is exact: a borrow only ever marks bytes
-/// above a true one.
-pub(super) fn value_run(bytes: &[u8]) -> usize {
-    const ONES: u64 = u64::from_ne_bytes([1; 8]);
-    const TOPS: u64 = ONES << 7;
-    const SPACES: u64 = ONES * 0x20;
-    const DELETES: u64 = ONES * 0x7f;
+/// Where the run of bytes that may stand in a field value ends that begins at `start`: `HTAB`, `SP`, visible ASCII and obs-text. What stops
+/// it is the end of the line or a fault.
+#[inline]
+pub(super) fn value_end(bytes: &[u8], start: usize) -> usize {
+    let stops = |word: u64| between(word, 0, 0x1f) & !between(word, b'\t', b'\t') | between(word, 0x7f, 0x7f);
+    run_end(bytes, start, stops, is_value_byte)
+}
 
-    let mut at = 0;
-    while let Some(chunk) = bytes[at..].first_chunk::<8>() {
-        let word = u64::from_le_bytes(*chunk);
-        let flipped = word ^ DELETES;
-        let below_space = word.wrapping_sub(SPACES) & !word & TOPS;
-        let delete = flipped.wrapping_sub(ONES) & !flipped & TOPS;
-        let stops = below_space | delete;
-        if stops == 0 {
-            at += 8;
-            continue;
+/// Where the run of letters, digits and `-` ends that begins at `start`: most field names are such a run.
+#[inline]
+pub(super) fn word_end(bytes: &[u8], start: usize) -> usize {
+    let goes_on = |word: u64| {
+        // Other bytes change with the letters' case, but none becomes a letter.
+        between(word | ONES << 5, b'a', b'z') | between(word, b'0', b'9') | between(word, b'-', b'-')
+    };
+    run_end(bytes, start, |word| !goes_on(word) & TOPS, |byte| byte.is_ascii_alphanumeric() || byte == b'-')
+}
+
+/// Where the run of bytes that may stand in a request target ends that begins at `start`.
+#[inline]
+pub(super) fn target_end(bytes: &[u8], start: usize) -> usize {
+    let stops = |word: u64| !between(word, 0x21, 0x7e) & TOPS | between(word, b'#', b'#');
+    run_end(bytes, start, stops, |byte| is(byte, TARGET))
+}
+
+/// Bytes that are looked at together.
+const WORD_BYTES: usize = 8;
+const ONES: u64 = u64::from_ne_bytes([1; WORD_BYTES]);
+const TOPS: u64 = ONES << 7;
+
+/// The top bit of every byte of `word` that lies in `low..=high`, which are ASCII. Each byte is treated by itself: seven bits and a constant of
+/// at most 128 carry nowhere.
+#[inline]
+fn between(word: u64, low: u8, high: u8) -> u64 {
+    let sevens = word & !TOPS;
+    let at_least_low = sevens + ONES * u64::from(0x80 - low);
+    let above_high = sevens + ONES * u64::from(0x7f - high);
+    at_least_low & !above_high & !word & TOPS
+}
+
+/// The first byte from `start` on that `stops` marks by its top bit, or the end of `bytes`. `goes_on` says the same of one byte.
+#[inline]
+fn run_end(bytes: &[u8], start: usize, stops: impl Fn(u64) -> u64, goes_on: impl Fn(u8) -> bool) -> usize {
+    let mut at = start;
+    while let Some(word) = bytes[at..].first_chunk() {
+        let marks = stops(u64::from_le_bytes(*word));
+        if marks != 0 {
+            return at + (marks.trailing_zeros() / 8) as usize;
         }
-        at += (stops.trailing_zeros() / 8) as usize;
-        if bytes[at] != b'\t' {
-            return at;
-        }
-        at += 1;
+        at += WORD_BYTES;
     }
-    at + bytes[at..].iter().take_while(|&&byte| is_value_byte(byte)).count()
+    at + bytes[at..].iter().take_while(|&&byte| goes_on(byte)).count()
 }
 
 pub(super) fn is_value_byte(byte: u8) -> bool {
@@ -100,24 +123,45 @@ pub(super) fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
 mod tests {
     use super::*;
 
+    /// A scan from `start` on.
+    type Scan = fn(&[u8], usize) -> usize;
+    /// Whether it goes on behind a byte.
+    type GoesOn = fn(u8) -> bool;
+
+    const SCANS: [(Scan, GoesOn); 3] = [
+        (value_end, is_value_byte),
+        (word_end, |byte| byte.is_ascii_alphanumeric() || byte == b'-'),
+        (target_end, |byte| is(byte, TARGET)),
+    ];
+
     #[test]
-    fn a_value_run_stops_at_the_first_control_byte_wherever_it_lies() {
-        for stop in (0..=255u8).filter(|&byte| !is_value_byte(byte)) {
-            for position in 0..40 {
-                let mut bytes = vec![b'a'; 40];
-                bytes[position / 2] = b'\t';
-                bytes[39 - position / 2] = 0xff;
-                bytes[position] = stop;
-                assert_eq!(value_run(&bytes), position, "byte {stop:#04x}");
+    fn a_run_ends_at_the_first_byte_of_another_class_wherever_it_lies() {
+        for (scan, goes_on) in SCANS {
+            let inside: Vec<u8> = (0..=255).filter(|&byte| goes_on(byte)).collect();
+            for stop in (0..=255).filter(|&byte| !goes_on(byte)) {
+                for len in [1, 7, 8, 9, 40] {
+                    for position in 0..len {
+                        let mut bytes: Vec<u8> = inside.iter().copied().cycle().skip(position).take(len).collect();
+                        bytes[position] = stop;
+                        bytes[..position / 2].fill(stop);
+                        assert_eq!(scan(&bytes, position / 2), position, "{stop:#04x} in {len} bytes");
+                        assert_eq!(scan(&bytes, position), position);
+                    }
+                }
             }
         }
     }
 
     #[test]
-    fn a_value_run_covers_every_byte_that_a_value_may_hold() {
-        let bytes: Vec<u8> = (0..=255).filter(|&byte| is_value_byte(byte)).collect();
-        assert_eq!(value_run(&bytes), bytes.len());
-        assert_eq!(bytes.len(), 256 - 32 - 1 + 1);
+    fn a_run_without_a_stop_ends_with_the_bytes() {
+        for (scan, goes_on) in SCANS {
+            let inside: Vec<u8> = (0..=255).filter(|&byte| goes_on(byte)).collect();
+            for len in 0..inside.len() {
+                for start in [0, len / 2, len] {
+                    assert_eq!(scan(&inside[..len], start), len);
+                }
+            }
+        }
     }
 
     #[test]

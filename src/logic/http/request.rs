@@ -3,12 +3,12 @@
 use thiserror::Error;
 
 use super::authority::Authority;
-use super::facts::{Block, Facts, Once, parse_block};
+use super::facts::{Facts, Once};
 use super::fields::{FieldFault, FieldSlots, Fields};
 use super::framing::BodyFraming;
 use super::head::{HeadLimits, LineEnd, Parsed, VERSION_BYTES, Version, VersionToken, line_end, token_run, version};
 use super::method::Method;
-use super::octets::{self, TARGET};
+use super::octets;
 
 /// How the target was written (RFC 9112 section 3.2). The authority-form belongs to CONNECT, which is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,17 +138,13 @@ pub fn parse_request<'b>(
     limits: &HeadLimits,
 ) -> Result<Parsed<RequestHead<'b>>, RequestFault> {
     let window = limits.window(bytes);
-    let head = match request_line(window, limits)? {
-        Some(line) => {
-            parse_block(window, line.end, slots, limits.field_count(), line.version)?.map(|block| (line, block))
-        }
-        None => None,
-    };
-    match head {
-        Some((line, block)) => assemble(line, block).map(Parsed::Complete),
-        None if limits.is_exhausted(window) => Err(RequestFault::HeadTooLong),
-        None => Ok(Parsed::Partial),
+    let mut facts = Facts::default();
+    if let Some(line) = request_line(window, limits)?
+        && let Some((fields, len)) = facts.gather(window, line.end, slots, limits.field_count(), line.version)?
+    {
+        return assemble(&line, &facts, fields, len);
     }
+    if limits.is_exhausted(window) { Err(RequestFault::HeadTooLong) } else { Ok(Parsed::Partial) }
 }
 
 struct RequestLine<'b> {
@@ -174,18 +170,17 @@ fn request_line<'b>(bytes: &'b [u8], limits: &HeadLimits) -> Result<Option<Reque
         Some(_) => return Err(RequestFault::BadMethod),
     }
     let target_start = method_end + 1;
-    let rest = &bytes[target_start..];
-    let target_bytes = rest.iter().take_while(|&&byte| octets::is(byte, TARGET)).count();
-    if target_bytes > limits.target {
+    let target_end = octets::target_end(bytes, target_start);
+    if target_end - target_start > limits.target {
         return Err(RequestFault::TargetTooLong);
     }
-    match rest.get(target_bytes) {
-        Some(b' ') if target_bytes > 0 => {}
+    match bytes.get(target_end) {
+        Some(b' ') if target_end > target_start => {}
         None => return Ok(None),
         Some(b' ' | b'\r' | b'\n') => return Err(RequestFault::BadRequestLine),
         Some(_) => return Err(RequestFault::BadTargetByte),
     }
-    let version_start = target_start + target_bytes + 1;
+    let version_start = target_end + 1;
     let version = match version(&bytes[version_start..]) {
         VersionToken::Known(version) => version,
         VersionToken::Foreign => return Err(RequestFault::UnsupportedVersion),
@@ -200,12 +195,12 @@ fn request_line<'b>(bytes: &'b [u8], limits: &HeadLimits) -> Result<Option<Reque
         LineEnd::BareLineFeed => return Err(FieldFault::BareLineFeed.into()),
         LineEnd::Other => return Err(RequestFault::BadRequestLine),
     }
-    let text = |bytes| str::from_utf8(bytes).expect("tokens and targets are ASCII");
-    let method = Method::from_token(text(&bytes[start..method_end]));
+    let method = Method::from_token(&bytes[start..method_end]);
     if method == Method::Connect {
         return Err(RequestFault::Connect);
     }
-    let mut line = split_target(method, text(&rest[..target_bytes]), version)?;
+    let target = str::from_utf8(&bytes[target_start..target_end]).expect("targets are ASCII");
+    let mut line = split_target(method, target, version)?;
     line.end = line_bytes + 2;
     Ok(Some(line))
 }
@@ -273,9 +268,13 @@ fn strip_prefix_ignore_case<'b>(text: &'b str, prefix: &str) -> Option<&'b str> 
     start.eq_ignore_ascii_case(prefix).then_some(rest)
 }
 
-fn assemble<'b>(line: RequestLine<'b>, block: Block<'b>) -> Result<RequestHead<'b>, RequestFault> {
-    let Block { fields, facts, end } = block;
-    let authority = authority(&line, &facts)?;
+fn assemble<'b>(
+    line: &RequestLine<'b>,
+    facts: &Facts<'b>,
+    fields: Fields<'b>,
+    len: usize,
+) -> Result<Parsed<RequestHead<'b>>, RequestFault> {
+    let authority = authority(line, facts)?;
     let framing = BodyFraming::of_request(facts.content_length, facts.chunked);
     let has_content = !matches!(framing, BodyFraming::None | BodyFraming::Length(0));
     let continues = match facts.expect {
@@ -283,7 +282,7 @@ fn assemble<'b>(line: RequestLine<'b>, block: Block<'b>) -> Result<RequestHead<'
         Once::Value(value) if value.eq_ignore_ascii_case(b"100-continue") => true,
         Once::Value(_) | Once::Repeated => return Err(RequestFault::UnknownExpectation),
     };
-    Ok(RequestHead {
+    Ok(Parsed::Complete(RequestHead {
         method: line.method,
         target: line.target,
         form: line.form,
@@ -298,8 +297,8 @@ fn assemble<'b>(line: RequestLine<'b>, block: Block<'b>) -> Result<RequestHead<'
         expect_continue: continues && has_content && line.version == Version::Http11,
         upgrade: facts.upgrade(line.version).filter(|_| !has_content),
         te_trailers: facts.te_trailers,
-        len: end,
-    })
+        len,
+    }))
 }
 
 /// The one authority of the request. An absolute-form target and `Host` must agree: RFC 9112 section 3.2.2 lets the target win, and a

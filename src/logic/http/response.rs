@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use super::facts::{Block, parse_block};
+use super::facts::Facts;
 use super::fields::{FieldFault, FieldSlots, Fields};
 use super::framing::BodyFraming;
 use super::head::{HeadLimits, LineEnd, Parsed, VERSION_BYTES, Version, VersionToken, line_end, version};
@@ -97,17 +97,13 @@ pub fn parse_response<'b>(
     context: ResponseContext,
 ) -> Result<Parsed<ResponseHead<'b>>, ResponseFault> {
     let window = limits.window(bytes);
-    let head = match status_line(window)? {
-        Some(line) => {
-            parse_block(window, line.end, slots, limits.field_count(), line.version)?.map(|block| (line, block))
-        }
-        None => None,
-    };
-    match head {
-        Some((line, block)) => assemble(line, block, context).map(Parsed::Complete),
-        None if limits.is_exhausted(window) => Err(ResponseFault::HeadTooLong),
-        None => Ok(Parsed::Partial),
+    let mut facts = Facts::default();
+    if let Some(line) = status_line(window)?
+        && let Some((fields, len)) = facts.gather(window, line.end, slots, limits.field_count(), line.version)?
+    {
+        return assemble(&line, &facts, context, fields, len);
     }
+    if limits.is_exhausted(window) { Err(ResponseFault::HeadTooLong) } else { Ok(Parsed::Partial) }
 }
 
 struct StatusLine<'b> {
@@ -133,9 +129,8 @@ fn status_line(bytes: &[u8]) -> Result<Option<StatusLine<'_>>, ResponseFault> {
         Some(_) => return Err(ResponseFault::BadStatusLine),
         None => return Ok(None),
     };
-    let reason = &bytes[reason_start..];
-    let reason = &reason[..octets::value_run(reason)];
-    let line_bytes = reason_start + reason.len();
+    let line_bytes = octets::value_end(bytes, reason_start);
+    let reason = &bytes[reason_start..line_bytes];
     match line_end(&bytes[line_bytes..]) {
         LineEnd::Ended => Ok(Some(StatusLine { version, status, reason, end: line_bytes + 2 })),
         LineEnd::Partial => Ok(None),
@@ -158,12 +153,13 @@ fn status_code(bytes: &[u8]) -> Result<Option<u16>, ResponseFault> {
 }
 
 fn assemble<'b>(
-    line: StatusLine<'b>,
-    block: Block<'b>,
+    line: &StatusLine<'b>,
+    facts: &Facts<'b>,
     context: ResponseContext,
-) -> Result<ResponseHead<'b>, ResponseFault> {
-    let Block { fields, facts, end } = block;
-    let StatusLine { version, status, reason, .. } = line;
+    fields: Fields<'b>,
+    len: usize,
+) -> Result<Parsed<ResponseHead<'b>>, ResponseFault> {
+    let StatusLine { version, status, reason, .. } = *line;
     let announces_content = facts.chunked || facts.content_length.is_some_and(|length| length > 0);
     if status < 200 && announces_content {
         return Err(ResponseFault::InterimWithContent);
@@ -174,7 +170,7 @@ fn assemble<'b>(
     let framing = BodyFraming::of_response(status, context.head_request, facts.content_length, facts.chunked);
     // A 204 that announces content may well send some, which would be read as the next response.
     let certain = framing != BodyFraming::UntilClose && !(status == 204 && announces_content);
-    Ok(ResponseHead {
+    Ok(Parsed::Complete(ResponseHead {
         version,
         status,
         reason,
@@ -183,8 +179,8 @@ fn assemble<'b>(
         content_length: facts.content_length.filter(|_| status >= 200 && status != 204),
         persistent: facts.persistent(version) && certain,
         upgrade: facts.upgrade(version),
-        len: end,
-    })
+        len,
+    }))
 }
 
 #[cfg(test)]

@@ -502,6 +502,8 @@ impl Core {
         let cancel = opcode::AsyncCancel2::new(types::CancelBuilder::any()).build();
         // SAFETY: the entry names no memory.
         unsafe { self.push(cancel.user_data(Key::IGNORED.user_data())) };
+        // The alarm is cancelled like everything else: the next wait sets its own.
+        self.alarm = None;
         let mut wakers = Vec::new();
         for key in self.parked.iter_mut().flat_map(|parked| parked.drain(..)) {
             let operation = self.operations.get_mut(key).expect("an operation that is given up leaves the queue");

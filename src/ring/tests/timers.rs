@@ -136,3 +136,28 @@ fn a_deadline_beyond_all_ticks_is_far_away() {
         assert_eq!(executor.ready.pop(), None, "{hours}");
     }
 }
+
+#[test]
+fn a_timer_goes_off_after_everything_in_flight_was_cancelled() {
+    let executor = Executor::new();
+    let mut timer = Timer::new(&executor.ring);
+    let soon = Instant::now() + 200 * MS;
+    let waker = executor.waker(MAIN);
+    assert!(timer.poll_expired(soon, &mut Context::from_waker(&waker)).is_pending());
+    // Puts the alarm into the kernel: the knock ends the wait at once.
+    executor.ring.doorbell().knock();
+    executor.turn(Wait::UntilEvent);
+    executor.ring.answer_door();
+    executor.settle();
+    // Something to wait for, so that quiescing has something to cancel.
+    let (stream, _peer) = half_pair(&executor.ring);
+    let receiving = stream.receive(Size::Small, Expect::Later);
+    assert!(executor.ring.quiesce(Duration::from_secs(60)));
+    drop(receiving);
+    executor.settle();
+    executor.ring.answer_door();
+    while executor.ready.pop().is_none() {
+        executor.turn(Wait::UntilEvent);
+        executor.ring.answer_door();
+    }
+}

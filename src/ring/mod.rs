@@ -90,8 +90,8 @@ pub struct Ring {
 }
 
 struct Core {
-    uring: IoUring,
     gate: Gate,
+    uring: IoUring,
     operations: Operations,
     /// When the time-out that is in the kernel goes off.
     alarm: Option<Instant>,

@@ -89,6 +89,18 @@ fn a_send_of_one_part_and_of_several() {
 }
 
 #[test]
+fn a_post() {
+    for for_good in [false, true] {
+        drop_at_every_stage("post", |executor| {
+            let (stream, peer) = half_pair(&executor.ring);
+            let outgoing = Outgoing::new(vec![2; 9_000_000], None, b"tail");
+            let posted = if for_good { stream.post_for_good(outgoing) } else { stream.post(outgoing) };
+            (posted, Box::new(move || drop(peer)))
+        });
+    }
+}
+
+#[test]
 fn a_connect() {
     drop_at_every_stage("connect", |executor| {
         let (listener, address) = listening(8);

@@ -247,6 +247,14 @@ async fn receive_exact(stream: &Stream, count: usize) -> Vec<u8> {
     bytes
 }
 
+async fn receive_exact_or_more(stream: &Stream, count: usize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while bytes.len() < count {
+        bytes.extend_from_slice(&stream.receive(Size::Small, Expect::Later).await.expect("bytes").expect("no end"));
+    }
+    bytes
+}
+
 async fn receive_to_end(stream: &Stream, size: Size) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     while let Some(buf) = stream.receive(size, Expect::Later).await? {

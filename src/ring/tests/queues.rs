@@ -46,11 +46,3 @@ fn the_backlog_keeps_its_order() {
     assert_eq!(received, (0..200u8).collect::<Vec<_>>());
     drop(sends);
 }
-
-async fn receive_exact_or_more(stream: &Stream, count: usize) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    while bytes.len() < count {
-        bytes.extend_from_slice(&stream.receive(Size::Small, Expect::Later).await.expect("bytes").expect("no end"));
-    }
-    bytes
-}

@@ -220,3 +220,58 @@ fn a_descriptor_stays_open_while_an_operation_uses_it() {
     });
     assert!(executor.run(receive_to_end(&right, Size::Small)).expect("closed in order").is_empty());
 }
+
+#[test]
+fn what_is_posted_goes_out_whole_while_nobody_waits() {
+    for for_good in [false, true] {
+        for count in [0, 1, LONG] {
+            let executor = Executor::new();
+            let (left, right) = pair(&executor.ring, Family::Tcp);
+            let outgoing = Outgoing::new(pattern(8, 0, count), None, b" and a tail");
+            let mut posted = if for_good { left.post_for_good(outgoing) } else { left.post(outgoing) };
+            let received = executor.run(receive_exact_or_more(&right, count + 11));
+            assert!(received == [pattern(8, 0, count), b" and a tail".to_vec()].concat());
+            executor.settle();
+            let Poll::Ready((sent, rest)) = posted.try_sent() else { panic!("everything has arrived") };
+            sent.expect("the peer reads");
+            assert_eq!(rest.sent(), if for_good { 0 } else { count + 11 });
+            drop((left, right, posted));
+            executor.assert_idle();
+        }
+    }
+}
+
+#[test]
+fn what_is_posted_to_a_peer_that_has_gone_fails_for_whoever_asks() {
+    for for_good in [false, true] {
+        let executor = Executor::new();
+        let (left, right) = pair(&executor.ring, Family::Unix);
+        drop(right);
+        executor.settle();
+        let outgoing = Outgoing::new(b"too late".to_vec(), None, b"");
+        let mut posted = if for_good { left.post_for_good(outgoing) } else { left.post(outgoing) };
+        executor.settle();
+        let (sent, rest) = executor.run(std::future::poll_fn(|cx| posted.poll_sent(cx)));
+        assert_eq!(sent.expect_err("nobody is there").raw_os_error(), Some(libc::EPIPE));
+        assert_eq!(rest.remaining(), 8);
+        drop((left, posted));
+        executor.assert_idle();
+    }
+}
+
+#[test]
+fn everyone_who_waits_can_be_woken() {
+    let executor = Executor::new();
+    let (left, _right) = pair(&executor.ring, Family::Unix);
+    let mut receiving = left.receive(Size::Small, Expect::Later);
+    let mut polls = 0;
+    executor.run(std::future::poll_fn(|cx| {
+        polls += 1;
+        assert!(Pin::new(&mut receiving).poll(cx).is_pending());
+        if polls == 1 {
+            executor.ring.wake_all();
+            return Poll::Pending;
+        }
+        Poll::Ready(())
+    }));
+}

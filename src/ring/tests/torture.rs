@@ -170,10 +170,23 @@ fn converse(world: &Rc<World>, stream: Stream, (id, end): (u64, u64), first: Vec
             let len = (whole - at).min(1 + random.below(40_000) as usize);
             let mut outgoing = Outgoing::new(pattern(id * 2 + end, at, len), None, b"");
             at += len;
-            while outgoing.remaining() > 0 {
-                let (result, rest) = sender.send(outgoing).await;
-                result.expect("an orderly peer reads to the end");
-                outgoing = rest;
+            match random.below(3) {
+                0 => {
+                    while outgoing.remaining() > 0 {
+                        let (result, rest) = sender.send(outgoing).await;
+                        result.expect("an orderly peer reads to the end");
+                        outgoing = rest;
+                    }
+                }
+                way => {
+                    let for_good = way == 1;
+                    let mut posted = if for_good { sender.post_for_good(outgoing) } else { sender.post(outgoing) };
+                    // Sometimes it is all gone before anybody asks.
+                    pause(&ring, random.below(3) as usize).await;
+                    let (result, rest) = std::future::poll_fn(|cx| posted.poll_sent(cx)).await;
+                    result.expect("an orderly peer reads to the end");
+                    assert!(rest.remaining() == 0 && (for_good || rest.sent() == len));
+                }
             }
             if random.one_in(8) {
                 pause(&ring, 2).await;
@@ -277,6 +290,14 @@ async fn misbehave(world: Rc<World>, stream: Stream, seed: u64) {
                 let mut sending = stream.send(Outgoing::new(head, None, b""));
                 if random.one_in(2) {
                     pause(world.ring(), random.below(3) as usize).await;
+                }
+                if random.one_in(2) {
+                    drop(sending);
+                    sending = stream.send(Outgoing::new(Vec::new(), None, &TAIL));
+                    let post = if random.one_in(2) { Stream::post } else { Stream::post_for_good };
+                    let posted = post(&stream, Outgoing::new(vec![UNRULY_BYTE; 400_000], None, &TAIL));
+                    pause(world.ring(), random.below(3) as usize).await;
+                    drop(posted);
                 }
                 let _ = (poll_once(&mut receiving).is_ready(), poll_once(&mut sending).is_ready());
                 if random.one_in(2) {

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TypeVar
 
 from . import idle, machine, plot, prepare, report, terminal
@@ -14,7 +15,7 @@ from .goals import judge
 from .measure import measure
 from .processes import Origin, Server, start_proxy
 from .results import IDLE, Results
-from .settings import HEADROOM, LOAD_CPU, OUTPUT, raise_descriptor_limit
+from .settings import HEADROOM, LOAD_CPU, OUTPUT, POSTERN, raise_descriptor_limit
 
 SHARDS = "shards"
 """The name under which the command line knows the two cases of Postern beside itself."""
@@ -38,6 +39,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--warm-up", type=_at_least_one, default=1, help="seconds before each interval; default: 1")
     parser.add_argument("--idle-connections", type=_at_least_one, default=10_000, help="default: 10000")
     parser.add_argument("--idle-rounds", type=_at_least_one, default=3, help="at most --rounds; default: 3")
+    parser.add_argument("--binary", type=_program, default=POSTERN, metavar="FILE",
+                        help="the Postern to measure; default: a release build of this tree")
     parser.add_argument("--check", action="store_true",
                         help="compare Postern with its goals; exit with 1 when one is missed")
     return parser.parse_args()
@@ -55,6 +58,12 @@ def _one_of(known: list[str]):
         return [name for name in known if name in wanted]
 
     return parse
+
+
+def _program(text: str) -> Path:
+    if not os.access(text, os.X_OK):
+        raise argparse.ArgumentTypeError(f"{text}: not a program")
+    return Path(text).resolve()
 
 
 def _at_least_one(text: str) -> int:
@@ -79,7 +88,11 @@ def run(arguments: argparse.Namespace) -> Results:
     results = Results()
     with ExitStack() as running:
         origin = running.enter_context(Origin())
-        fleet: list[Server] = [running.enter_context(start_proxy(name, origin.port, descriptors)) for name in names]
+
+        def start(name: str) -> Server:
+            return start_proxy(name, origin.port, descriptors, arguments.binary)
+
+        fleet = [running.enter_context(start(name)) for name in names]
         for number in range(1, arguments.rounds + 1):
             for position, case in enumerate(cases):
                 for proxy in _rotated(fleet, number + position):
@@ -89,7 +102,7 @@ def run(arguments: argparse.Namespace) -> Results:
                         progress.report(cell)
             if number <= idle_rounds:
                 for name in _rotated(arguments.proxies, number):
-                    cell = idle.measure_idle(name, origin, number, arguments.idle_connections, descriptors)
+                    cell = idle.measure_idle(name, start, origin, number, arguments.idle_connections)
                     results.cells.append(cell)
                     progress.report(cell)
     return results
@@ -105,7 +118,7 @@ def main() -> int:
     """Returns the exit code."""
     arguments = parse_arguments()
     try:
-        prepare.prepare(arguments.proxies)
+        prepare.prepare(arguments.proxies, arguments.binary)
         os.sched_setaffinity(0, {LOAD_CPU})
         # Unwinds, and so ends the servers, as an interrupt from the keyboard does.
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
@@ -113,7 +126,7 @@ def main() -> int:
     except (RuntimeError, OSError, subprocess.SubprocessError) as error:
         print(f"bench: {error}", file=sys.stderr)
         return RUN_INVALID
-    about = machine.describe(arguments.proxies)
+    about = machine.describe(arguments.proxies, arguments.binary)
     about["Load"] = (f"{arguments.rounds} interleaved rounds of {arguments.seconds} s each, after a warm-up of "
                      f"{arguments.warm_up} s; {arguments.idle_connections:,} idle connections")
     cases = [case for case in ALL_CASES if _command_line_name(case) in arguments.cases]

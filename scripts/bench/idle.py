@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from . import procstat
 from .cases import SMALL
-from .processes import Origin, Server, start_proxy
+from .processes import Origin, Server
 from .results import IDLE, Cell
 from .settings import SMALL_BODY
 
@@ -26,9 +26,9 @@ a minute after its connection was closed: this leaves room for all proxies and r
 SETTLE_SECONDS = 1.0
 
 
-def measure_idle(name: str, origin: Origin, number: int, connections: int, descriptors: int) -> Cell:
-    """Measures the proxy `name` with that many idle connections. `number` is that of the round."""
-    with start_proxy(name, origin.port, descriptors) as proxy:
+def measure_idle(name: str, start: Callable[[str], Server], origin: Origin, number: int, connections: int) -> Cell:
+    """Measures the proxy `name`, fresh from `start`, with that many idle connections. `number` is that of the round."""
+    with start(name) as proxy:
         arrivals_before = origin.arrivals()
         try:
             metrics = _measure(proxy, connections)

@@ -17,14 +17,14 @@ _VERSION_COMMANDS = {
     "nginx": ["nginx", "-v"],
     "haproxy": ["haproxy", "-v"],
     "envoy": [str(prepare.ENVOY), "--version"],
-    "postern": [str(REPOSITORY / "target" / "release" / "postern"), "--version"],
     "wrk": ["wrk", "-v"],
 }
 
 
-def describe(proxies: list[str]) -> dict[str, str]:
+def describe(proxies: list[str], binary: Path) -> dict[str, str]:
     """Machine, versions, date and commit, by the names under which the report shows them."""
-    versions = [f"{TITLES.get(name, name)} {_version(name)}" for name in [*proxies, "wrk"]]
+    commands = {**_VERSION_COMMANDS, "postern": [str(binary), "--version"]}
+    versions = [f"{TITLES.get(name, name)} {_version(commands[name])}" for name in [*proxies, "wrk"]]
     model = _first(r"model name\s*:\s*(.*)", "/proc/cpuinfo")
     memory_kib = int(_first(r"MemTotal:\s+(\d+)", "/proc/meminfo"))
     return {
@@ -32,6 +32,7 @@ def describe(proxies: list[str]) -> dict[str, str]:
         "Memory": f"{memory_kib / 1024 / 1024:.0f} GiB",
         "Kernel": f"{platform.system()} {platform.release()}",
         "Versions": ", ".join(versions),
+        "Postern's binary": os.path.relpath(binary, REPOSITORY),
         "Date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "Commit": _commit(),
     }
@@ -42,8 +43,8 @@ def _first(pattern: str, file: str) -> str:
     return found.group(1) if found else "unknown"
 
 
-def _version(name: str) -> str:
-    done = subprocess.run(_VERSION_COMMANDS[name], capture_output=True, text=True, check=False)
+def _version(command: list[str]) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     found = re.search(r"\d+\.\d+\.\d+", done.stdout + done.stderr)
     return found.group(0) if found else "of unknown version"
 

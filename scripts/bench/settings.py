@@ -18,6 +18,9 @@ PROXY_CPU = 0
 LOAD_CPU = 1
 """The load generator, the origin and this program run here."""
 
+POSTERN = REPOSITORY / "target" / "release" / "postern"
+"""What `cargo build --release` makes; measured unless the command line names another binary."""
+
 SMALL_BODY = "x" * 128
 LARGE_BODY = 64 * 1024
 """Bytes of the large response."""

@@ -89,7 +89,8 @@ impl<C> Upstream<C> {
         let mut upstream = Self {
             balance: plan.balance,
             max_open: share(plan.limits.max_connections, shard, shards).max(1),
-            max_queued: share(plan.limits.max_pending, shard, shards) as usize,
+            // Rounded up: a shard without a place would refuse what its neighbours let wait.
+            max_queued: (plan.limits.max_pending as usize).div_ceil(shards),
             keep_idle: plan.keepalive.idle,
             max_age: plan.keepalive.max_age,
             targets: Slab::new(),

@@ -207,6 +207,18 @@ fn addresses_that_are_gone_get_no_requests_and_are_forgotten_with_their_last_con
 }
 
 #[test]
+fn every_shard_has_room_for_a_request_that_waits_unless_none_may() {
+    for (max_pending, waits) in [(1, true), (0, false)] {
+        let mut last: Upstream<u32> = Upstream::new(&plan(1, 8, max_pending), 7, 8, 7);
+        let now = Instant::now();
+        let Checkout::Dial { .. } = last.checkout(now, false, None, false) else { panic!("one connection is allowed") };
+        let second = last.checkout(now, false, None, false);
+        assert_eq!(matches!(second, Checkout::Wait), waits, "{second:?}");
+        assert_eq!(matches!(second, Checkout::QueueFull), !waits, "{second:?}");
+    }
+}
+
+#[test]
 fn shares_add_up_to_the_whole() {
     for total in 0..50 {
         for shards in 1..8 {

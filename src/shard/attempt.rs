@@ -60,6 +60,8 @@ struct Progress {
     may_upload: Cell<bool>,
     /// Some bytes of a response came.
     answered: Cell<bool>,
+    /// The final response is on its way to the client.
+    responding: Cell<bool>,
 }
 
 impl Progress {
@@ -106,7 +108,11 @@ impl Attempt<'_> {
         if end.reusable {
             lease.keep();
         }
-        (self.exchange.handle(end.event), end.after)
+        // Closed with bytes unread the connection would be reset, and the client could lose its response.
+        let lingers = matches!(end.event, Event::Relayed)
+            && end.after == After::Close
+            && self.session.connection.inbound.has_bytes();
+        (self.exchange.handle(end.event), if lingers { After::Linger } else { end.after })
     }
 
     async fn exchange_messages(&mut self, connection: &mut Connection) -> End {
@@ -134,7 +140,10 @@ impl Attempt<'_> {
             None if expects_continue => (Outgoing::new(std::mem::take(&mut forward.head), None, b""), false),
             None => match source.piece(frame, std::mem::take(&mut forward.head)) {
                 Ok(first) => first,
-                Err(fault) => return End::failed(content_fault(fault), false, false, false),
+                // Nothing was sent on the upstream's connection.
+                Err(fault) => {
+                    return End { reusable: true, ..End::failed(content_fault(fault), false, false, false) };
+                }
             },
         };
         if forward.host_of_endpoint {
@@ -152,13 +161,19 @@ impl Attempt<'_> {
             uploaded: Cell::new(false),
             may_upload: Cell::new(!expects_continue),
             answered: Cell::new(false),
+            responding: Cell::new(false),
         };
 
         let mut client_side = pin!(async {
             if !complete {
                 let sink = Sink { stream: upstream, frame, patience: plan.timeouts.idle, sent: uploaded };
                 let upload = upload(&shard, &mut source, sink, &progress, deadline);
-                Box::pin(upload).await.map_err(ClientFault::Upload)?;
+                if let Err(fault) = Box::pin(upload).await
+                    && !progress.responding.get()
+                {
+                    return Err(ClientFault::Upload(fault));
+                }
+                // A client that has its answer may cease to send (RFC 9112 section 9.5). Both connections end with the response.
             }
             poll_fn(|cx| source.inbound.poll_gone(cx)).await;
             Err::<Infallible, _>(ClientFault::Gone)
@@ -200,6 +215,7 @@ impl Attempt<'_> {
             return End { switched: Some(response.head), ..End::broken() };
         }
 
+        progress.responding.set(true);
         let sent_before = sent.get();
         let relayed = {
             let mut source = Source {
@@ -328,6 +344,7 @@ impl ReadHead<'_> {
                         self.interim(status, head, timer, sent).await?;
                     }
                     Ok(None) => {
+                        inbound.release_buf();
                         scan.get_or_insert_default();
                         break;
                     }
@@ -381,10 +398,8 @@ impl ReadHead<'_> {
             let patience = self.context.write_patience;
             let mut outgoing = Outgoing::new(head, None, b"");
             let result = send_whole(self.client, &mut outgoing, timer, patience, self.deadline, &self.shard.ring).await;
-            result.map_err(|fault| match fault {
-                RelayFault::Deadline => AttemptFaultKind::Deadline,
-                _ => AttemptFaultKind::ClientGone,
-            })?;
+            // A part of it may have gone out, and nothing can be said behind that.
+            result.map_err(|_| AttemptFaultKind::ClientGone)?;
             sent.set(sent.get() + outgoing.sent() as u64);
             self.shard.give_back(outgoing.head);
         }

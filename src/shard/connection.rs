@@ -105,6 +105,14 @@ impl Inbound {
         }
     }
 
+    /// Gives the ring its buffer back and keeps the bytes elsewhere: for what may wait long for the rest, as a message that has come in part does. Others
+    /// need the buffers, which are fewer than connections may be.
+    pub fn release_buf(&mut self) {
+        if let Input::Received(buf) = &self.input {
+            self.input = Input::Joined { bytes: buf.to_vec(), start: 0 };
+        }
+    }
+
     /// Waits for more bytes and joins them to what is there. `false` when the peer has closed.
     pub async fn fill(&mut self, stream: &Stream, size: Size) -> io::Result<bool> {
         std::future::poll_fn(|cx| self.poll_fill(stream, size, cx)).await

@@ -88,6 +88,7 @@ cells! {
     /// Of the shard itself.
     ShardCounters {
         panics: Counter "postern_task_panics_total" "" "Tasks that panicked; each cost one connection.";
+        buffers_used: Gauge "postern_receive_buffers_used" "" "Receive buffers in use now.";
         parked_receives: Counter "postern_parked_receives_total" "" "Receives that had to wait because all receive buffers were in use.";
         dropped_news: Counter "postern_dropped_news_total" "" "News between shards dropped because the inbox was full.";
         dropped_log_lines: Counter "postern_access_log_dropped_total" "" "Access log lines dropped because the log's writer was behind.";

@@ -208,7 +208,9 @@ impl Shard {
             }
         });
         self.counters.shard.panics.set(task::panics());
-        self.counters.shard.parked_receives.set(self.ring.usage().parked_total);
+        let usage = self.ring.usage();
+        self.counters.shard.parked_receives.set(usage.parked_total);
+        self.counters.shard.buffers_used.set(usage.buffers as u64);
         self.counters.shard.dropped_news.set(self.port.borrow().dropped_news());
         self.counters.values()
     }

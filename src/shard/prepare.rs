@@ -5,7 +5,7 @@ use super::admin::Answer;
 use super::connection::Connection;
 use super::record::{Id, Record};
 use super::relay::Frame;
-use super::serve_h1::Session;
+use super::serve_h1::{DISCARD_BYTES, Session};
 use crate::config::plan::{FieldEdits, ListenerPlan, ProxyPlan, RouteAction, RoutePlan, UpstreamHost};
 use crate::deadline::Deadline;
 use crate::ids::{RouteId, UpstreamId};
@@ -14,7 +14,7 @@ use crate::logic::http::encode::{self, Persistence, RequestEncoding, RequestIdFi
 use crate::logic::http::forwarded::Forwarding;
 use crate::logic::http::problem::{self, Problem, ProblemKind};
 use crate::logic::http::reply::{self, Reply, ReplyContext};
-use crate::logic::http::{BodyFraming, BodyReader, HeadLimits, Parsed, RequestHead, TargetForm, Version};
+use crate::logic::http::{BodyFraming, BodyReader, HeadLimits, Method, Parsed, RequestHead, TargetForm, Version};
 use crate::logic::http::{parse_request, request_id, target};
 use crate::logic::route::{self, Captures, Found};
 use crate::ring::Outgoing;
@@ -118,11 +118,14 @@ impl Context<'_> {
         }
         record.open(self.shard, &self.listener.name, &self.client, head);
         if self.listener.admin {
+            if !matches!(head.method, Method::Get | Method::Head) {
+                return self.problem(head, record, ProblemKind::MethodNotAllowed, Some("GET, HEAD"));
+            }
             return Prepared::Admin(AdminRequest {
                 path: head.path.to_owned(),
                 version: head.version,
                 head_only: head.method.is_head(),
-                keep: head.persistent && !self.is_last,
+                keep: self.keeps(head),
                 reader: BodyReader::new(head.framing),
             });
         }
@@ -252,9 +255,10 @@ impl Context<'_> {
         Prepared::Reply { bytes, reader: BodyReader::new(head.framing), keep }
     }
 
-    /// Whether the connection stays after an answer of our own. Content that waits for our word is never asked for.
+    /// Whether the connection stays after an answer of our own. Content that waits for our word is never asked for, and much of it is not read.
     fn keeps(&self, head: &RequestHead<'_>) -> bool {
-        head.persistent && !self.is_last && !head.expect_continue
+        let is_long = matches!(head.framing, BodyFraming::Length(length) if length > DISCARD_BYTES);
+        head.persistent && !self.is_last && !head.expect_continue && !is_long
     }
 }
 

@@ -22,7 +22,7 @@ use crate::logic::http::{BodyFraming, BodyReader, HeadScan, ProblemKind, Version
 use crate::ring::{Expired, Outgoing, Posted, Size, Stream, Timer};
 
 /// Content of a request that nobody wants is read up to here, so that its connection can be kept.
-const DISCARD_BYTES: u64 = 64 * 1024;
+pub const DISCARD_BYTES: u64 = 64 * 1024;
 /// How long a connection that is closed after an error still reads, so that the client gets to see the answer.
 const LINGER: Duration = Duration::from_secs(2);
 /// Bytes that are read meanwhile.
@@ -107,14 +107,23 @@ impl Session {
     /// time enough to take it.
     fn poll_request(&mut self, idle_end: Instant, flush_end: Instant, cx: &mut Context<'_>) -> Poll<bool> {
         let Self { open, connection: Connection { stream, inbound }, timer, flushing, .. } = self;
-        if !inbound.is_empty() {
-            return Poll::Ready(true);
+        loop {
+            // An empty line behind the content of a request is no other request yet (RFC 9112 section 2.2).
+            if inbound.bytes() == b"\r\n" {
+                inbound.consume(2);
+            }
+            if !inbound.is_empty() {
+                return Poll::Ready(true);
+            }
+            match inbound.poll_fill(stream, Size::Small, cx) {
+                Poll::Ready(Ok(true)) => {}
+                Poll::Ready(Ok(false) | Err(_)) => return Poll::Ready(false),
+                Poll::Pending => break,
+            }
         }
+        // What has arrived is answered still, and told that it is the last.
         if open.shard.phase() == Phase::Draining {
             return Poll::Ready(false);
-        }
-        if let Poll::Ready(filled) = inbound.poll_fill(stream, Size::Small, cx) {
-            return Poll::Ready(matches!(filled, Ok(true)));
         }
         let end = if flushing.is_some() { idle_end.min(flush_end) } else { idle_end };
         ready!(timer.poll_expired(end, cx));
@@ -260,6 +269,7 @@ async fn read_head(session: &mut Session, record: &mut Record, started: Instant)
             return Ok(prepared);
         }
         // Not all here: parse again only when the rest is.
+        session.connection.inbound.release_buf();
         loop {
             let Session { connection: Connection { stream, inbound }, timer, .. } = session;
             let filling = poll_fn(|cx| inbound.poll_fill(stream, Size::Small, cx));

@@ -21,5 +21,6 @@ mod routes;
 mod startup;
 mod targets;
 mod timeouts;
+mod untidy_clients;
 mod upgrade;
 mod upstream_faults;

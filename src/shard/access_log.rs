@@ -1,6 +1,6 @@
 //! One line per request, gathered per shard and written by one thread that may block.
 //!
-//! A line is begun when the request's head is read, while its bytes are at hand, and ended with the response. Full buffers go down a bounded lane to
+//! A line is begun when the request's head is read, while its bytes are at hand, or is refused, and ended with the response. Full buffers go down a bounded lane to
 //! the writer; when the writer is behind, lines are dropped and counted, and no request waits.
 
 use std::cell::RefCell;
@@ -28,15 +28,22 @@ struct Batch {
     lines: u64,
 }
 
-/// What is known when a request's head was read.
+/// What is known when a request's head was read, or was refused: then that is little.
 pub struct Opening<'a> {
     pub at: SystemTime,
     /// Its address; empty when it has none.
     pub client: &'a str,
     pub listener: &'a str,
     pub request_id: &'a str,
+    pub head: Option<OpeningHead<'a>>,
+}
+
+/// What a head says, once it is believed.
+pub struct OpeningHead<'a> {
     pub method: &'a str,
+    /// Empty when the request has none.
     pub host: &'a str,
+    /// The target as it was sent, with its query.
     pub path: &'a str,
     pub version: &'a str,
 }
@@ -51,7 +58,9 @@ pub struct Closing<'a> {
     pub upstream: Option<&'a str>,
     pub endpoint: Option<&'a str>,
     pub attempts: u32,
-    /// In Envoy's vocabulary: `UF`, `DC` and others; `-` for none.
+    /// What went wrong, in a word that clients and metrics use too.
+    pub problem: Option<&'a str>,
+    /// The same in Envoy's vocabulary, which is coarser: `UF`, `DC` and others; `-` for none.
     pub flags: &'a str,
 }
 
@@ -68,17 +77,18 @@ impl AccessLog {
             LogFormat::Json => write!(line, "{{\"time\":\"{time}\""),
             LogFormat::Text => write!(line, "{time}"),
         };
-        self.member(line, "client", Some(opening.client).filter(|client| !client.is_empty()));
+        let head = opening.head.as_ref();
         let members = [
-            ("listener", opening.listener),
-            ("request_id", opening.request_id),
-            ("method", opening.method),
-            ("host", opening.host),
-            ("path", opening.path),
-            ("version", opening.version),
+            ("client", Some(opening.client)),
+            ("listener", Some(opening.listener)),
+            ("request_id", Some(opening.request_id)),
+            ("method", head.map(|head| head.method)),
+            ("host", head.map(|head| head.host)),
+            ("path", head.map(|head| head.path)),
+            ("version", head.map(|head| head.version)),
         ];
         for (name, value) in members {
-            self.member(line, name, Some(value));
+            self.member(line, name, value.filter(|value| !value.is_empty()));
         }
     }
 
@@ -89,6 +99,7 @@ impl AccessLog {
         let us = closing.duration.as_micros();
         self.member(line, "upstream", closing.upstream);
         self.member(line, "endpoint", closing.endpoint);
+        self.member(line, "problem", closing.problem);
         let _ = match self.format {
             LogFormat::Json => writeln!(
                 line,
@@ -219,6 +230,10 @@ mod tests {
     use super::*;
 
     fn line(format: LogFormat, path: &str) -> String {
+        line_of(format, Some(OpeningHead { method: "GET", host: "example.com", path, version: "HTTP/1.1" }))
+    }
+
+    fn line_of(format: LogFormat, head: Option<OpeningHead<'_>>) -> String {
         let (lane, _end) = lane(1);
         let log = AccessLog::new(format, lane);
         let mut line = Vec::new();
@@ -227,10 +242,7 @@ mod tests {
             client: "192.0.2.1",
             listener: "public",
             request_id: "id",
-            method: "GET",
-            host: "example.com",
-            path,
-            version: "HTTP/1.1",
+            head,
         };
         log.open(&mut line, &opening);
         let closing = Closing {
@@ -241,6 +253,7 @@ mod tests {
             upstream: Some("orders"),
             endpoint: None,
             attempts: 1,
+            problem: None,
             flags: "-",
         };
         assert_eq!(log.close(&mut line, &closing), 0);
@@ -266,6 +279,24 @@ mod tests {
     }
 
     #[test]
+    fn a_line_of_which_little_is_known_has_as_many_members() {
+        let text = line_of(LogFormat::Text, None);
+        assert_eq!(text.split(' ').count(), line(LogFormat::Text, "/").split(' ').count(), "{text}");
+        assert!(text.contains(" - - - - "), "{text}");
+        let value: serde_json::Value = serde_json::from_str(&line_of(LogFormat::Json, None)).expect("JSON");
+        for name in ["method", "host", "path", "version", "problem"] {
+            assert_eq!(value.get(name), Some(&serde_json::Value::Null), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_request_without_a_host_has_as_many_words() {
+        let head = OpeningHead { method: "GET", host: "", path: "/", version: "HTTP/1.0" };
+        let text = line_of(LogFormat::Text, Some(head));
+        assert_eq!(text.split_whitespace().count(), line(LogFormat::Text, "/").split_whitespace().count(), "{text}");
+    }
+
+    #[test]
     fn lines_that_find_the_lane_full_are_dropped_and_counted() {
         let (lane, _end) = lane(1);
         let log = AccessLog::new(LogFormat::Text, lane);
@@ -278,6 +309,7 @@ mod tests {
                 upstream: None,
                 endpoint: None,
                 attempts: 0,
+                problem: None,
                 flags: "-",
             };
             log.close(&mut vec![b'x'], &closing)

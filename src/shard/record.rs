@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Instant;
 
-use super::access_log::Closing;
+use super::access_log::{Closing, Opening, OpeningHead};
 use super::counters::{ListenerCounters, add};
 use super::{Shard, clock};
 use crate::ids::UpstreamId;
@@ -12,13 +12,11 @@ use crate::logic::http::forwarded::ClientText;
 use crate::logic::http::request_id::RequestId;
 use crate::logic::http::{ProblemKind, RequestHead};
 
-use super::access_log::Opening;
-
 /// See the module.
 pub struct Record {
     pub started: Instant,
     pub status: Option<u16>,
-    /// Bytes of the request's head.
+    /// Bytes of the request's head. Not zero once it is read, or is refused.
     pub received: u64,
     /// Bytes that went to the upstream.
     pub uploaded: Cell<u64>,
@@ -70,6 +68,25 @@ impl Record {
 
     /// Begins the line of the access log, while the head's bytes are there.
     pub fn open(&mut self, shard: &Shard, listener: &str, client: &ClientText, head: &RequestHead<'_>) {
+        let head = OpeningHead {
+            method: head.method.as_str(),
+            host: head.host,
+            path: head.target,
+            version: head.version.as_str(),
+        };
+        self.begin_line(shard, listener, client, Some(head));
+    }
+
+    /// Notes that the request is refused. Where that is for its head, whoever is given the request's id finds it in the log all the same; what such a
+    /// head says is not repeated there.
+    pub fn refuse(&mut self, shard: &Shard, listener: &str, client: &ClientText, unread: usize) {
+        if self.received == 0 {
+            self.received = unread as u64;
+            self.begin_line(shard, listener, client, None);
+        }
+    }
+
+    fn begin_line(&mut self, shard: &Shard, listener: &str, client: &ClientText, head: Option<OpeningHead<'_>>) {
         let Some(log) = &shard.access_log else { return };
         let mut line = shard.spare();
         let opening = Opening {
@@ -77,10 +94,7 @@ impl Record {
             client: client.as_str(),
             listener,
             request_id: str::from_utf8(self.id.as_bytes()).expect("hexadecimal digits, or copied from a str"),
-            method: head.method.as_str(),
-            host: head.host,
-            path: head.target,
-            version: head.version.as_str(),
+            head,
         };
         log.open(&mut line, &opening);
         self.line = Some(line);
@@ -116,6 +130,7 @@ impl Record {
             upstream: upstream.map(|plan| plan.name.as_str()),
             endpoint,
             attempts: self.attempts,
+            problem: self.problem.map(ProblemKind::slug),
             flags: self.flags(),
         };
         add(&shard.counters.shard.dropped_log_lines, log.close(&mut line, &closing));

@@ -290,6 +290,8 @@ async fn answer(session: &mut Session, prepared: Prepared, record: &mut Record) 
     let (bytes, mut reader, keep) = match prepared {
         Prepared::Forward(forward) => return run_exchange::run(session, forward, record).await,
         Prepared::Refuse(kind) => {
+            let unread = session.connection.inbound.bytes().len();
+            record.refuse(&shard, &session.listener().name, &session.client, unread);
             let bytes = prepare::encode_problem(&shard, record, &kind.into(), (false, Version::Http11, false));
             (bytes, BodyReader::new(BodyFraming::None), false)
         }

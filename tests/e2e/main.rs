@@ -5,6 +5,7 @@
 
 mod harness;
 
+mod accounts;
 mod admin;
 mod bodies;
 mod concurrency;

@@ -15,7 +15,7 @@ use super::connection::{Connection, Inbound};
 use super::counters::{UpstreamCounters, add};
 use super::dial::Lease;
 use super::prepare::{self, Forward};
-use super::record::Record;
+use super::record::{Cut, Record};
 use super::relay::{RelayFault, Sink, Source, relay, send_whole, settle};
 use super::respond::{self, Answered, Response, ResponseContext};
 use super::serve_h1::{After, Session};
@@ -101,6 +101,11 @@ impl Attempt<'_> {
     /// Runs the attempt on the connection of `lease`, and says how the exchange goes on and what becomes of the client's connection.
     pub async fn run(mut self, mut lease: Lease) -> (Step, After) {
         let end = self.exchange_messages(lease.connection()).await;
+        if let Event::Failed(AttemptFault { kind, .. }) = end.event
+            && !matches!(kind, AttemptFaultKind::ClientGone | AttemptFaultKind::Content(_))
+        {
+            add(&self.session.shard().counters.upstreams[self.forward.upstream.index()].failures, 1);
+        }
         if let Some(head) = end.switched {
             let event = Box::pin(self.tunnel(head, lease.connection())).await;
             return (self.exchange.handle(event), After::Close);
@@ -122,7 +127,7 @@ impl Attempt<'_> {
         let timeouts = self.session.listener().timeouts;
         let Session { connection: Connection { stream: client, inbound }, timer, flushing, .. } = &mut *self.session;
         let Connection { stream: upstream, inbound: from_upstream } = connection;
-        let Record { status, uploaded, sent, id, is_cut, endpoint, .. } = &mut *self.record;
+        let Record { status, uploaded, sent, id, cut, endpoint, .. } = &mut *self.record;
         let forward = &mut *self.forward;
         let Forward { deadline, frame, expects_continue, .. } = *forward;
         let plan = &shard.plan.upstreams[forward.upstream.index()];
@@ -135,14 +140,18 @@ impl Attempt<'_> {
             patience: timeouts.body,
             allowance: forward.max_body,
         };
+        let head_bytes = forward.head.len();
         let (mut outgoing, complete) = match forward.first.take() {
             Some(first) => first,
             None if expects_continue => (Outgoing::new(std::mem::take(&mut forward.head), None, b""), false),
             None => match source.piece(frame, std::mem::take(&mut forward.head)) {
-                Ok(first) => first,
+                Ok(first) => {
+                    uploaded.set(uploaded.get() + (first.0.remaining() - head_bytes) as u64);
+                    first
+                }
                 // Nothing was sent on the upstream's connection.
                 Err(fault) => {
-                    return End { reusable: true, ..End::failed(content_fault(fault), false, false, false) };
+                    return End { reusable: true, ..End::failed(content_fault(&fault), false, false, false) };
                 }
             },
         };
@@ -152,7 +161,6 @@ impl Attempt<'_> {
         }
         source.arm(complete);
         from_upstream.arm(upstream, Size::Small, Expect::Later);
-        uploaded.set(uploaded.get() + outgoing.remaining() as u64);
         // It goes out while the answer is awaited: whoever sends an answer has read it, and a connection that takes none of it gives none.
         let progress = Progress {
             posted: RefCell::new(Some(upstream.post(outgoing))),
@@ -204,7 +212,7 @@ impl Attempt<'_> {
                 return End::failed(kind, forward.first.is_some(), true, progress.answered.get());
             }
             Err(ClientFault::Gone) => return End::failed(AttemptFaultKind::ClientGone, false, true, false),
-            Err(ClientFault::Upload(fault)) => return End::failed(content_fault(fault), false, true, false),
+            Err(ClientFault::Upload(fault)) => return End::failed(content_fault(&fault), false, true, false),
         };
         if let Some(outgoing) = progress.sent.take() {
             shard.give_back(outgoing.head);
@@ -236,8 +244,8 @@ impl Attempt<'_> {
                 *status = None;
                 return End::failed(AttemptFaultKind::Malformed, false, true, true);
             }
-            Ok(Err(_)) | Err(_) => {
-                *is_cut = true;
+            unfinished @ (Ok(Err(_)) | Err(_)) => {
+                *cut = why_cut(&unfinished);
                 if response.ends_with_connection {
                     // An orderly end would make it look complete.
                     client.reset_on_close();
@@ -260,9 +268,10 @@ impl Attempt<'_> {
         let patience = self.session.listener().timeouts.write;
         let idle = shard.plan.upstreams[self.forward.upstream.index()].timeouts.idle;
         let Session { connection: client, timer, .. } = &mut *self.session;
-        let mut outgoing = Outgoing::new(head, None, b"");
-        if send_whole(&client.stream, &mut outgoing, timer, patience, self.forward.deadline, &shard.ring).await.is_err()
-        {
+        let (mut outgoing, deadline) = (Outgoing::new(head, None, b""), self.forward.deadline);
+        let sent = send_whole(&client.stream, &mut outgoing, timer, patience, deadline, &shard.ring).await;
+        if let Err(fault) = sent {
+            self.record.cut = Some(Cut::of_download(&fault));
             return Event::Broken;
         }
         let (to_client, to_upstream) = upgrade::tunnel(&shard, client, upstream, timer, idle).await;
@@ -424,11 +433,21 @@ async fn select<T>(
     .await
 }
 
+/// Why a response did not reach its end; nothing when it did.
+fn why_cut<T>(relayed: &Result<Result<T, RelayFault>, ClientFault>) -> Option<Cut> {
+    match relayed {
+        Ok(Ok(_)) => None,
+        Ok(Err(fault)) => Some(Cut::of_download(fault)),
+        Err(ClientFault::Gone) => Some(Cut::ClientGone),
+        Err(ClientFault::Upload(fault)) => Some(Cut::of_attempt(content_fault(fault))),
+    }
+}
+
 /// What a fault of the upload means for the attempt.
-fn content_fault(fault: RelayFault) -> AttemptFaultKind {
+fn content_fault(fault: &RelayFault) -> AttemptFaultKind {
     match fault {
         RelayFault::SourceClosed => AttemptFaultKind::ClientGone,
-        RelayFault::SourceMalformed(fault) => AttemptFaultKind::Content(ProblemKind::Body(fault)),
+        RelayFault::SourceMalformed(fault) => AttemptFaultKind::Content(ProblemKind::Body(*fault)),
         RelayFault::SourceStalled => AttemptFaultKind::Content(ProblemKind::RequestTimeout),
         RelayFault::TooLong => AttemptFaultKind::Content(ProblemKind::ContentTooLarge),
         RelayFault::SinkClosed => AttemptFaultKind::Closed,
@@ -439,7 +458,8 @@ fn content_fault(fault: RelayFault) -> AttemptFaultKind {
 
 fn count_response(counters: &UpstreamCounters, status: u16) {
     let class = match status {
-        ..300 => &counters.responses_2xx,
+        ..200 => &counters.responses_1xx,
+        200..300 => &counters.responses_2xx,
         300..400 => &counters.responses_3xx,
         400..500 => &counters.responses_4xx,
         500.. => &counters.responses_5xx,

@@ -52,15 +52,18 @@ cells! {
         connections: Counter "postern_connections_total" "" "Connections accepted.";
         connections_refused: Counter "postern_connections_refused_total" "" "Connections closed at once because max_connections was reached.";
         connections_open: Gauge "postern_connections_open" "" "Connections open now.";
-        requests: Counter "postern_requests_total" "" "Requests whose head was read.";
-        requests_open: Gauge "postern_requests_open" "" "Requests being answered now.";
-        responses_2xx: Counter "postern_responses_total" "class=\"2xx\"" "Responses sent, by status class.";
-        responses_3xx: Counter "postern_responses_total" "class=\"3xx\"" "Responses sent, by status class.";
-        responses_4xx: Counter "postern_responses_total" "class=\"4xx\"" "Responses sent, by status class.";
-        responses_5xx: Counter "postern_responses_total" "class=\"5xx\"" "Responses sent, by status class.";
-        responses_cut: Counter "postern_responses_incomplete_total" "" "Responses that ended before their end: the client or the upstream went away.";
-        bytes_received: Counter "postern_received_bytes_total" "" "Bytes of requests read from clients, heads included.";
-        bytes_sent: Counter "postern_sent_bytes_total" "" "Bytes of responses sent to clients, heads included.";
+        requests: Counter "postern_requests_total" "" "Requests of which a first byte came, those that were refused included.";
+        requests_open: Gauge "postern_requests_open" "" "Requests under way now, from the first byte on.";
+        responses_1xx: Counter "postern_responses_total" "class=\"1xx\"" "Responses begun, by status class; of the first class only 101 is counted.";
+        responses_2xx: Counter "postern_responses_total" "class=\"2xx\"" "Responses begun, by status class; of the first class only 101 is counted.";
+        responses_3xx: Counter "postern_responses_total" "class=\"3xx\"" "Responses begun, by status class; of the first class only 101 is counted.";
+        responses_4xx: Counter "postern_responses_total" "class=\"4xx\"" "Responses begun, by status class; of the first class only 101 is counted.";
+        responses_5xx: Counter "postern_responses_total" "class=\"5xx\"" "Responses begun, by status class; of the first class only 101 is counted.";
+        cut_by_client: Counter "postern_responses_incomplete_total" "by=\"client\"" "Requests that ended without a whole response, by who ended them.";
+        cut_by_deadline: Counter "postern_responses_incomplete_total" "by=\"deadline\"" "Requests that ended without a whole response, by who ended them.";
+        cut_by_upstream: Counter "postern_responses_incomplete_total" "by=\"upstream\"" "Requests that ended without a whole response, by who ended them.";
+        bytes_received: Counter "postern_received_bytes_total" "" "Bytes of requests: heads, and content that went on to an upstream.";
+        bytes_sent: Counter "postern_sent_bytes_total" "" "Bytes of responses handed over for clients, heads included.";
     }
 }
 
@@ -68,11 +71,12 @@ cells! {
     /// Of one upstream.
     UpstreamCounters {
         requests: Counter "postern_upstream_requests_total" "" "Requests sent to the upstream, repeated ones included.";
-        responses_2xx: Counter "postern_upstream_responses_total" "class=\"2xx\"" "Responses received from the upstream, by status class.";
-        responses_3xx: Counter "postern_upstream_responses_total" "class=\"3xx\"" "Responses received from the upstream, by status class.";
-        responses_4xx: Counter "postern_upstream_responses_total" "class=\"4xx\"" "Responses received from the upstream, by status class.";
-        responses_5xx: Counter "postern_upstream_responses_total" "class=\"5xx\"" "Responses received from the upstream, by status class.";
-        failures: Counter "postern_upstream_failures_total" "" "Attempts that ended without a response.";
+        responses_1xx: Counter "postern_upstream_responses_total" "class=\"1xx\"" "Responses of which the upstream sent the head, by status class; of the first class only 101 is counted.";
+        responses_2xx: Counter "postern_upstream_responses_total" "class=\"2xx\"" "Responses of which the upstream sent the head, by status class; of the first class only 101 is counted.";
+        responses_3xx: Counter "postern_upstream_responses_total" "class=\"3xx\"" "Responses of which the upstream sent the head, by status class; of the first class only 101 is counted.";
+        responses_4xx: Counter "postern_upstream_responses_total" "class=\"4xx\"" "Responses of which the upstream sent the head, by status class; of the first class only 101 is counted.";
+        responses_5xx: Counter "postern_upstream_responses_total" "class=\"5xx\"" "Responses of which the upstream sent the head, by status class; of the first class only 101 is counted.";
+        failures: Counter "postern_upstream_failures_total" "" "Attempts that ended without a usable response through no fault of the client, those that were repeated included.";
         repeats: Counter "postern_upstream_repeats_total" "" "Requests sent again because a kept connection was found closed.";
         connects: Counter "postern_upstream_connects_total" "" "Connections opened.";
         connect_failures: Counter "postern_upstream_connect_failures_total" "" "Connections that could not be opened.";
@@ -105,7 +109,7 @@ const BUCKETS_US: [u64; 14] = [
 const DURATION: Family = Family {
     name: "postern_upstream_request_duration_seconds",
     kind: MetricKind::Histogram,
-    help: "From a request's head to the end of its response, by upstream.",
+    help: "From a request's first byte to the end of its response, by upstream; whole responses only, and no tunnels.",
 };
 
 const PROBLEMS: Family = Family {
@@ -113,6 +117,9 @@ const PROBLEMS: Family = Family {
     kind: MetricKind::Counter,
     help: "Responses that Postern gave in the place of an upstream's, by kind.",
 };
+
+/// Kinds that exist, but that no client can be told of: a series that cannot move only misleads.
+const UNTOLD: [&str; 4] = ["draining", "internal", "overloaded", "truncated-content"];
 
 /// Durations by bucket, not yet cumulated, and their sum.
 #[derive(Default)]
@@ -206,7 +213,8 @@ impl Counters {
             render_histogram(&mut out, labels, histogram);
         }
         render_head(&mut out, &PROBLEMS);
-        for (slug, count) in problem::SLUGS.iter().zip(&self.problems) {
+        let told = problem::SLUGS.iter().zip(&self.problems).filter(|(slug, _)| !UNTOLD.contains(slug));
+        for (slug, count) in told {
             render_sample(&mut out, PROBLEMS.name, &[&label("kind", slug)], count.get());
         }
         render_group(

@@ -6,8 +6,10 @@ use std::time::Instant;
 
 use super::access_log::{Closing, Opening, OpeningHead};
 use super::counters::{ListenerCounters, add};
+use super::relay::RelayFault;
 use super::{Shard, clock};
 use crate::ids::UpstreamId;
+use crate::logic::exchange::AttemptFaultKind;
 use crate::logic::http::forwarded::ClientText;
 use crate::logic::http::request_id::RequestId;
 use crate::logic::http::{ProblemKind, RequestHead};
@@ -18,7 +20,7 @@ pub struct Record {
     pub status: Option<u16>,
     /// Bytes of the request's head. Not zero once it is read, or is refused.
     pub received: u64,
-    /// Bytes that went to the upstream.
+    /// Bytes of content that went on to the upstream.
     pub uploaded: Cell<u64>,
     /// Bytes that went to the client.
     pub sent: Cell<u64>,
@@ -27,10 +29,73 @@ pub struct Record {
     pub endpoint: Option<u16>,
     pub attempts: u32,
     pub problem: Option<ProblemKind>,
-    /// The client went away, or the upstream left it with half a response.
-    pub is_cut: bool,
+    /// Why the client had no whole response.
+    pub cut: Option<Cut>,
     pub id: Id,
     line: Option<Vec<u8>>,
+}
+
+/// Who or what kept a client from having a whole response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cut {
+    /// It went away.
+    ClientGone,
+    /// It took nothing of the response for too long.
+    ClientStalled,
+    /// What it would have been told, had it not got some of the response already.
+    Untold(ProblemKind),
+}
+
+impl Cut {
+    /// By what befell a response on its way to the client.
+    pub fn of_download(fault: &RelayFault) -> Self {
+        match fault {
+            RelayFault::SinkClosed => Self::ClientGone,
+            RelayFault::SinkStalled => Self::ClientStalled,
+            RelayFault::SourceClosed => Self::Untold(ProblemKind::UpstreamReset),
+            RelayFault::SourceStalled => Self::Untold(ProblemKind::UpstreamTimeout),
+            RelayFault::SourceMalformed(_) | RelayFault::TooLong => Self::Untold(ProblemKind::BadUpstreamResponse),
+            RelayFault::Deadline => Self::Untold(ProblemKind::DeadlineExceeded),
+        }
+    }
+
+    /// By what befell an attempt whose response was on its way already.
+    pub fn of_attempt(kind: AttemptFaultKind) -> Self {
+        match kind {
+            AttemptFaultKind::ClientGone => Self::ClientGone,
+            AttemptFaultKind::Closed => Self::Untold(ProblemKind::UpstreamReset),
+            AttemptFaultKind::Malformed => Self::Untold(ProblemKind::BadUpstreamResponse),
+            AttemptFaultKind::FirstByteTimeout => Self::Untold(ProblemKind::UpstreamTimeout),
+            AttemptFaultKind::Deadline => Self::Untold(ProblemKind::DeadlineExceeded),
+            AttemptFaultKind::Content(problem) => Self::Untold(problem),
+        }
+    }
+
+    /// In Envoy's vocabulary, where a stream that is idle for too long is `SI`.
+    fn flags(self) -> &'static str {
+        match self {
+            Self::ClientGone => "DC",
+            Self::ClientStalled => "SI",
+            Self::Untold(problem) => problem.flags(),
+        }
+    }
+
+    fn slug(self) -> &'static str {
+        match self {
+            Self::ClientGone => "client-gone",
+            Self::ClientStalled => "client-stalled",
+            Self::Untold(problem) => problem.slug(),
+        }
+    }
+
+    fn counter(self, counters: &ListenerCounters) -> &Cell<u64> {
+        match self {
+            Self::ClientGone | Self::ClientStalled => &counters.cut_by_client,
+            Self::Untold(ProblemKind::DeadlineExceeded) => &counters.cut_by_deadline,
+            Self::Untold(problem) if problem.status() < 500 => &counters.cut_by_client,
+            Self::Untold(_) => &counters.cut_by_upstream,
+        }
+    }
 }
 
 /// The id of a request: one of ours, or one that a trusted peer gave.
@@ -60,7 +125,7 @@ impl Record {
             endpoint: None,
             attempts: 0,
             problem: None,
-            is_cut: false,
+            cut: None,
             id: Id::Ours(shard.next_request_id()),
             line: None,
         }
@@ -109,19 +174,26 @@ impl Record {
         add(&counters.bytes_received, received);
         add(&counters.bytes_sent, sent);
         match self.status {
-            Some(..300) => add(&counters.responses_2xx, 1),
+            Some(..200) => add(&counters.responses_1xx, 1),
+            Some(200..300) => add(&counters.responses_2xx, 1),
             Some(300..400) => add(&counters.responses_3xx, 1),
             Some(400..500) => add(&counters.responses_4xx, 1),
             Some(500..) => add(&counters.responses_5xx, 1),
             None => {}
         }
-        if self.is_cut {
-            add(&counters.responses_cut, 1);
+        if let Some(cut) = self.cut {
+            add(cut.counter(counters), 1);
         }
         let (Some(log), Some(mut line)) = (&shard.access_log, self.line.take()) else { return };
         let upstream = self.upstream.map(|id| &shard.plan.upstreams[id.index()]);
         let endpoint =
             upstream.zip(self.endpoint).map(|(plan, index)| plan.endpoints[usize::from(index)].authority.as_str());
+        // A client that was told of a problem may have left while it was told: the problem came first.
+        let (problem, flags) = match (self.problem, self.cut) {
+            (Some(problem), _) => (Some(problem.slug()), problem.flags()),
+            (None, Some(cut)) => (Some(cut.slug()), cut.flags()),
+            (None, None) => (None, "-"),
+        };
         let closing = Closing {
             status: self.status,
             received,
@@ -130,20 +202,10 @@ impl Record {
             upstream: upstream.map(|plan| plan.name.as_str()),
             endpoint,
             attempts: self.attempts,
-            problem: self.problem.map(ProblemKind::slug),
-            flags: self.flags(),
+            problem,
+            flags,
         };
         add(&shard.counters.shard.dropped_log_lines, log.close(&mut line, &closing));
         shard.give_back(line);
-    }
-
-    /// What went wrong, in Envoy's vocabulary of response flags.
-    fn flags(&self) -> &'static str {
-        match (self.problem, self.is_cut) {
-            (Some(problem), _) => problem.flags(),
-            (None, true) if self.status.is_some() => "UC",
-            (None, true) => "DC",
-            (None, false) => "-",
-        }
     }
 }

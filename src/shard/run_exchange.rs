@@ -4,7 +4,7 @@ use super::attempt::Attempt;
 use super::counters::add;
 use super::dial::Dialer;
 use super::prepare::{self, Forward};
-use super::record::Record;
+use super::record::{Cut, Record};
 use super::serve_h1::{After, Session};
 use crate::deadline::Deadline;
 use crate::logic::exchange::{Event, Exchange, Step};
@@ -53,12 +53,15 @@ pub async fn run(session: &mut Session, mut forward: Box<Forward>, record: &mut 
             Step::Relay => unreachable!("an attempt relays what it got"),
             Step::Reply(problem) => return Box::pin(reply(session, forward, problem, record)).await,
             Step::Finish => {
-                shard.counters.durations[forward.upstream.index()].record(shard.now() - record.started);
+                // A tunnel lasts as long as its ends like.
+                if record.status != Some(101) {
+                    shard.counters.durations[forward.upstream.index()].record(shard.now() - record.started);
+                }
                 shard.forwards.give_back(forward);
                 return after;
             }
             Step::Abort => {
-                record.is_cut = true;
+                record.cut.get_or_insert(Cut::ClientGone);
                 return After::Close;
             }
         };

@@ -11,7 +11,8 @@ use super::connection::Connection;
 use super::counters::add;
 use super::listen::Open;
 use super::prepare::{self, Prepared};
-use super::record::Record;
+use super::record::{Cut, Record};
+use super::relay::RelayFault;
 use super::reuse::Slots;
 use super::run_exchange;
 use super::{Phase, Shard, admin, relay};
@@ -159,6 +160,10 @@ impl Session {
         let sent = relay::send_whole(&connection.stream, &mut outgoing, timer, patience, deadline, ring).await;
         record.sent.set(record.sent.get() + outgoing.sent() as u64);
         open.shard.give_back(outgoing.head);
+        if let Err(fault) = &sent {
+            let is_gone = matches!(fault, RelayFault::SinkClosed);
+            record.cut = Some(if is_gone { Cut::ClientGone } else { Cut::ClientStalled });
+        }
         sent.is_ok()
     }
 
@@ -303,7 +308,6 @@ async fn answer(session: &mut Session, prepared: Prepared, record: &mut Record) 
     };
     let deadline = Deadline::after(shard.now(), session.listener().timeouts.write);
     if !session.send(bytes, deadline, record).await {
-        record.is_cut = true;
         return After::Close;
     }
     if keep && session.discard(&mut reader).await { After::Keep } else { After::Linger }

@@ -16,7 +16,7 @@ pub use client::Client;
 pub use gateway::{Gateway, free_port, postern};
 pub use message::{Framing, Message, latin1};
 pub use metrics::Metrics;
-pub use origin::{Origin, Received, ok};
+pub use origin::{Origin, Peer, Received, ok};
 pub use temp::TempDir;
 
 /// How long anything may take that must happen. No test passes or fails by how much less it took.

@@ -279,3 +279,20 @@ fn render_histogram(out: &mut String, labels: &str, histogram: &Histogram) {
     render_sample(out, &sum, &[labels], histogram.sum_us.get() as f64 / 1e6);
     render_sample(out, &count, &[labels], below);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_label_is_escaped_where_the_format_says_so() {
+        assert_eq!(label("listener", "a\\b\"c\nd"), r#"listener="a\\b\"c\nd""#);
+    }
+
+    #[test]
+    fn what_nobody_can_be_told_of_is_a_kind_all_the_same() {
+        for slug in UNTOLD {
+            assert!(problem::SLUGS.contains(&slug), "{slug} is gone: it need not be left out");
+        }
+    }
+}

@@ -47,8 +47,9 @@ fn the_admin_listener_is_as_strict_as_any() {
 fn metrics_are_well_formed_and_all_ours() {
     let origin = Origin::saying("x");
     let mut config = proxy_to(&origin);
-    // Names need escaping where the format says so.
-    config["listeners"][0]["name"] = json!("public");
+    // All that a name may be made of, and it is all the label's.
+    let name = "A-z_0.9:[/]";
+    config["listeners"][0]["name"] = json!(name);
     let gateway = Gateway::start(config);
     gateway.get("/");
 
@@ -62,6 +63,7 @@ fn metrics_are_well_formed_and_all_ours() {
         assert_eq!(kind == "counter", family.ends_with("_total"), "{family} is a {kind}");
     }
     assert!(metrics.types.values().any(|kind| kind == "histogram"));
+    assert_eq!(metrics.sum("postern_requests_total", &[("listener", name)]), 1.0);
 }
 
 #[test]
@@ -116,13 +118,16 @@ fn counters_count_what_happens() {
 fn problems_are_counted_by_kind() {
     let origin = Origin::saying("x");
     let gateway = Gateway::start(routes(&origin, json!([{ "match": { "path": "/here" }, "upstream": "origin" }])));
+    let of_kind = |gateway: &Gateway, kind| gateway.metrics().sum("postern_problems_total", &[("kind", kind)]);
     let before = gateway.metrics().sum("postern_problems_total", &[]);
+    assert_eq!(of_kind(&gateway, "route-not-found"), 0.0);
 
     for _ in 0..3 {
         assert_eq!(gateway.get("/nowhere").status(), 404);
     }
 
     assert_eq!(gateway.metrics().sum("postern_problems_total", &[]), before + 3.0);
+    assert_eq!(of_kind(&gateway, "route-not-found"), 3.0);
 }
 
 #[test]
@@ -205,17 +210,18 @@ fn each_request_is_one_line_of_json_that_says_what_became_of_it() {
         assert!((5000..6000).contains(&count), "{bytes} in {echoed}");
     }
     assert!(echoed["duration_us"].is_u64(), "{echoed}");
-    assert_eq!(echoed["flags"], "-");
+    assert_eq!((&echoed["flags"], &echoed["problem"]), (&json!("-"), &Value::Null));
     let time = echoed["time"].as_str().expect("a time");
     assert!(time.starts_with("20") && time.ends_with('Z') && time.contains('T'), "{time}");
 
     let failed = entry(&lines, "/refused");
     assert_eq!(failed["status"], 502);
     assert_eq!(failed["request_id"].as_str(), refused.field("x-request-id"));
-    assert_ne!(failed["flags"], "-", "{failed}");
+    assert_eq!((&failed["flags"], &failed["problem"]), (&json!("UF"), &json!("connect-failed")), "{failed}");
     let nowhere = entry(&lines, "/nowhere");
     assert_eq!(nowhere["status"], 404);
     assert!(nowhere["upstream"].is_null(), "{nowhere}");
+    assert_eq!((&nowhere["flags"], &nowhere["problem"]), (&json!("NR"), &json!("route-not-found")), "{nowhere}");
 }
 
 #[test]
@@ -232,7 +238,8 @@ fn a_response_that_broke_off_is_told_from_one_that_did_not() {
 
     let entry = entry(&gateway.wait_for_lines("/half", 1), "/half");
     assert_eq!(entry["status"], 200, "{entry}");
-    assert_ne!(entry["flags"], "-", "{entry}");
+    assert_eq!(entry["flags"], "UC", "{entry}");
+    assert_eq!(entry["problem"], "upstream-reset", "{entry}");
 }
 
 #[test]

@@ -68,6 +68,7 @@ fn requests_past_the_bound_wait_and_are_served_in_order() {
 
     let refused = gateway.get("/too-many");
     assert_eq!(refused.status(), 503, "{refused}");
+    assert_eq!(gateway.metrics().sum("postern_upstream_queue_overflows_total", &[("upstream", "origin")]), 1.0);
     for (place, client) in clients.iter_mut().enumerate() {
         release.send(()).expect("the origin waits");
         assert_eq!(client.response().text(), format!("/{place}"));
@@ -89,11 +90,42 @@ fn who_waits_too_long_for_a_connection_gets_503() {
     let refused = gateway.get("/impatient");
 
     assert_eq!(refused.status(), 503, "{refused}");
+    assert_eq!(gateway.metrics().sum("postern_upstream_queue_timeouts_total", &[("upstream", "origin")]), 1.0);
     release.send(()).expect("the origin waits");
     assert_eq!(first.response().text(), "/first");
     release.send(()).expect("the origin waits");
     assert_eq!(gateway.get("/next").text(), "/next");
     assert!(!origin.has_received("impatient"));
+}
+
+#[test]
+fn each_upstream_has_its_own_patience_with_who_waits() {
+    let ((origin, release), (other, release_other)) = (held(), held());
+    let mut config = proxy_to(&origin);
+    let limits = |pending_timeout| json!({ "max_connections": 1, "pending_timeout": pending_timeout });
+    config["upstreams"]["origin"]["limits"] = limits("5m");
+    config["upstreams"]["other"] = json!({ "endpoints": [other.endpoint], "limits": limits("200ms") });
+    config["routes"] =
+        json!([{ "upstream": "origin" }, { "match": { "path": "/other/{*rest}" }, "upstream": "other" }]);
+    let gateway = Gateway::start(config);
+    let mut served = [ask(&gateway, "/served"), ask(&gateway, "/other/served")];
+    origin.wait_for_requests(1);
+    other.wait_for_requests(1);
+
+    // Who may wait longer comes first, so that one patience for both would refuse it first.
+    let mut patient = ask(&gateway, "/patient");
+    eventually("it waits", || queued(&gateway) == 1.0);
+    assert_eq!(gateway.get("/other/impatient").status(), 503);
+
+    patient.assert_silent();
+    for _ in 0..2 {
+        release.send(()).expect("the origin waits");
+    }
+    release_other.send(()).expect("the origin waits");
+    assert_eq!(patient.response().text(), "/patient");
+    for client in &mut served {
+        assert_eq!(client.response().status(), 200);
+    }
 }
 
 #[test]

@@ -59,7 +59,41 @@ fn a_connection_on_which_nothing_is_ever_sent_is_closed() {
     let origin = Origin::naming_targets();
     let gateway = gateway(&origin, json!({ "header": "200ms" }));
 
-    gateway.client().read_to_end();
+    gateway.client().assert_closed();
+}
+
+#[test]
+fn each_listener_has_its_own_patience_with_heads() {
+    let origin = Origin::naming_targets();
+    let mut config = proxy_to(&origin);
+    config["listeners"] = json!([
+        { "name": "patient", "timeouts": { "header": "5m" } },
+        { "name": "impatient", "timeouts": { "header": "200ms" } },
+    ]);
+    let gateway = Gateway::start(config);
+
+    for begun in ["", "GET / HTTP/1.1\r\nHo"] {
+        // Who may take longer comes first, so that one patience for both would end it first.
+        let mut patient = Client::connect(&gateway.address_of("patient"));
+        patient.send(begun);
+        eventually("it is there", || {
+            gateway.metrics().sum("postern_connections_open", &[("listener", "patient")]) == 1.0
+        });
+        let mut impatient = Client::connect(&gateway.address_of("impatient"));
+        impatient.send(begun);
+        if !begun.is_empty() {
+            assert_eq!(impatient.response().status(), 408);
+        }
+        impatient.assert_closed();
+
+        patient.assert_silent();
+        let rest = &"GET / HTTP/1.1\r\nHost: a\r\n\r\n"[begun.len()..];
+        assert_eq!(patient.send(rest).response().text(), "/");
+        drop(patient);
+        eventually("it is gone", || {
+            gateway.metrics().sum("postern_connections_open", &[("listener", "patient")]) == 0.0
+        });
+    }
 }
 
 #[test]

@@ -406,6 +406,33 @@ fn an_endpoint_that_does_not_answer_a_connect_is_a_504() {
 }
 
 #[test]
+fn each_upstream_has_its_own_patience_with_a_connect() {
+    let (_listener, _filling, address) = full_listener();
+    let mut config = proxy(&[&format!("http://{address}")]);
+    config["upstreams"]["other"] = config["upstreams"]["origin"].clone();
+    config["upstreams"]["origin"]["timeouts"] = json!({ "connect": "5m" });
+    config["upstreams"]["other"]["timeouts"] = json!({ "connect": "200ms" });
+    config["routes"] = json!([
+        { "upstream": "origin", "timeout": "10m" },
+        { "match": { "path": "/other" }, "upstream": "other" },
+    ]);
+    let gateway = Gateway::start(config);
+
+    // Who may take longer comes first, so that one patience for both would end it first.
+    let mut patient = gateway.client();
+    patient.get("/patient");
+    crate::harness::eventually("it is being connected", || {
+        gateway.metrics().sum("postern_upstream_connections_open", &[("upstream", "origin")]) == 1.0
+    });
+    assert_eq!(gateway.get("/other").status(), 504);
+
+    patient.assert_silent();
+    let failures =
+        |upstream| gateway.metrics().sum("postern_upstream_connect_failures_total", &[("upstream", upstream)]);
+    assert_eq!((failures("origin"), failures("other")), (0.0, 1.0));
+}
+
+#[test]
 fn an_endpoint_that_comes_back_is_used_again() {
     let port = free_port();
     let gateway = Gateway::start(proxy(&[&format!("http://127.0.0.1:{port}")]));

@@ -105,7 +105,8 @@ pub const MAX_CONNECTIONS: Bound<u64> = Bound { default: 16_384, min: 1, max: 1_
 /// MiB at the defaults until [`HEADER_TIMEOUT`] ends them.
 pub const MAX_HEAD: Bound<u64> = Bound { default: 16 * KIB, min: KIB, max: 64 * KIB };
 
-/// Header fields of a head, of a request or a response. The parser's table is on the stack: 128 x 32 bytes = 4 KiB.
+/// Header fields of a head, of a request or a response. Each shard has one table for them: 128 x 20 bytes =
+/// 2.5 KiB.
 pub const MAX_FIELDS: Bound<u64> = Bound { default: 100, min: 8, max: 128 };
 
 /// Bytes of a request target. Part of the head, so never beyond [`MAX_HEAD`]; costs nothing of its own.
@@ -118,7 +119,8 @@ pub const MAX_BODY: Bound<u64> = Bound { default: 64 * MIB, min: 0, max: 1024 * 
 /// Requests on one client connection; zero is no bound. Costs nothing.
 pub const MAX_REQUESTS_PER_CONNECTION: Bound<u64> = Bound { default: 0, min: 0, max: u32::MAX as u64 };
 
-/// For a whole request head to arrive.
+/// From a request's first byte until its head is complete; and before that, once, for the first byte of a connection. So
+/// a client that never finishes its first head is held for twice this.
 pub const HEADER_TIMEOUT: Bound<Duration> = wait(seconds(10));
 /// Between two reads of a request's content.
 pub const BODY_TIMEOUT: Bound<Duration> = wait(seconds(30));
@@ -150,7 +152,7 @@ pub const RESPONSE_MAX_HEAD: Bound<u64> = Bound { default: 32 * KIB, min: KIB, m
 pub const CONNECT_TIMEOUT: Bound<Duration> = wait(seconds(2));
 /// From the request's last byte to the response's first.
 pub const FIRST_BYTE_TIMEOUT: Bound<Duration> = wait(seconds(30));
-/// Between two reads of a response, or for the upstream to take some bytes of a request.
+/// Between two reads of a response, or for the upstream to take some bytes of a request. The one bound on a tunnel.
 pub const UPSTREAM_IDLE_TIMEOUT: Bound<Duration> = wait(seconds(60));
 
 /// How long an idle connection waits for reuse; zero keeps none. Each costs about 1 KiB here and a socket on both
@@ -165,7 +167,7 @@ pub const DNS_REFRESH: Bound<Duration> = Bound { default: seconds(30), min: seco
 
 // === Routes ===
 
-/// The whole request, from its head to its response's end.
+/// The whole request, from its first byte to its response's end. A tunnel goes on behind it.
 pub const ROUTE_TIMEOUT: Bound<Duration> = wait(seconds(60));
 
 #[cfg(test)]

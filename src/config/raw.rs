@@ -57,7 +57,7 @@ pub(super) struct Config {
     pub busy_poll: Option<String>,
     #[serde(default)]
     pub log: Log,
-    /// One line per finished request. Without this section there is no access log.
+    /// One line per request. Without this section there is no access log.
     pub access_log: Option<AccessLog>,
     /// Sockets to accept connections on; at least one that is not admin.
     #[serde(default)]
@@ -98,7 +98,7 @@ pub(super) struct Log {
     pub format: Option<String>,
 }
 
-/// One line per finished request.
+/// One line per request, refused ones included. Paths are logged with their queries.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct AccessLog {
@@ -135,7 +135,7 @@ pub(super) struct Listener {
 #[serde(deny_unknown_fields)]
 pub(super) struct Forwarded {
     /// Networks ("10.0.0.0/8", or one address) of proxies whose own forwarding fields are extended. Those of everybody
-    /// else are removed.
+    /// else are removed, and a peer on a Unix socket is never trusted.
     #[serde(default)]
     #[schemars(extend("default" = []))]
     pub trust: Vec<Option<String>>,
@@ -175,7 +175,8 @@ pub(super) struct ListenerLimits {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ListenerTimeouts {
-    /// From a request's first byte (or the accept) to the end of its head.
+    /// From a request's first byte to the end of its head; past it 408. On a new connection also for that first byte,
+    /// before that.
     #[schemars(transform = time(limits::HEADER_TIMEOUT))]
     pub header: Option<String>,
     /// Between two reads of a request's content.
@@ -242,7 +243,8 @@ pub(super) struct UpstreamTimeouts {
     /// From the request's last byte to the response's first.
     #[schemars(transform = time(limits::FIRST_BYTE_TIMEOUT))]
     pub first_byte: Option<String>,
-    /// Between two reads of a response, or for the upstream to take some bytes of a request.
+    /// Between two reads of a response, or for the upstream to take some bytes of a request; also the longest silence
+    /// in a tunnel.
     #[schemars(transform = time(limits::UPSTREAM_IDLE_TIMEOUT))]
     pub idle: Option<String>,
 }
@@ -280,7 +282,7 @@ pub(super) struct Route {
     pub respond: Option<Respond>,
     /// What the upstream sees instead of what the client asked for.
     pub rewrite: Option<Rewrite>,
-    /// The whole request, from its head to its response's end; past it 504.
+    /// The whole request, from its first byte to its response's end; past it 504. Does not bound a tunnel.
     #[schemars(transform = time(limits::ROUTE_TIMEOUT))]
     pub timeout: Option<String>,
     /// Bytes of a request's content; past it 413. Default: the listener's.

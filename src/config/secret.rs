@@ -1,7 +1,8 @@
 //! Text that must not be seen: what `$env(NAME)` and `$file(path)` gave.
 //!
 //! It cannot be printed by accident, because its `Debug` and `Display` say nothing about it, and its memory is wiped
-//! when it is dropped. Whoever sends it says [`expose`](Secret::expose), which is a word to search for in a review.
+//! when it is dropped. That holds for this copy: what is sent is written into buffers that are used again and not wiped.
+//! Whoever sends it says [`expose`](Secret::expose), which is a word to search for in a review.
 
 use std::fmt;
 

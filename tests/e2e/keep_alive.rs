@@ -228,6 +228,8 @@ fn connections_past_the_listeners_bound_are_closed_at_once_and_others_served() {
     gateway.client().assert_closed();
 
     assert_eq!(first.get("/3").response().text(), "/3");
+    let count = |name: &str| gateway.metrics().sum(name, &[("listener", "public")]);
+    assert_eq!((count("postern_connections_total"), count("postern_connections_refused_total")), (2.0, 1.0));
     drop(second);
     crate::harness::eventually("the place of the closed connection is free", || {
         gateway.client().get("/4").try_response("GET").is_ok_and(|response| response.text() == "/4")

@@ -52,6 +52,11 @@ fn many_clients_one_after_the_other_use_one_connection() {
     }
 
     assert_eq!(origin.connections(), 1);
+    let metrics = gateway.metrics();
+    for (gauge, count) in [("open", 1.0), ("idle", 1.0)] {
+        let name = format!("postern_upstream_connections_{gauge}");
+        assert_eq!(metrics.sum(&name, &[("upstream", "origin")]), count, "{gauge}");
+    }
 }
 
 #[test]

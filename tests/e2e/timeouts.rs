@@ -200,3 +200,49 @@ fn a_client_that_leaves_takes_its_upstream_request_with_it() {
         eventually("the origin is let go", || origin.open_connections() == 0);
     }
 }
+
+/// An origin that switches to a protocol in which it sends back what it gets.
+fn tunnelling() -> Origin {
+    Origin::scripted(|peer| {
+        if peer.request().is_some() {
+            peer.send("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n");
+            loop {
+                let bytes = peer.read(4);
+                if bytes.is_empty() {
+                    return;
+                }
+                peer.send(bytes);
+            }
+        }
+    })
+}
+
+const SWITCH: &str = "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n";
+
+#[test]
+fn a_tunnel_outlasts_the_requests_time() {
+    let origin = tunnelling();
+    let mut config = proxy_to(&origin);
+    config["routes"][0]["timeout"] = json!("300ms");
+    let gateway = Gateway::start(config);
+    let mut client = gateway.client();
+    assert_eq!(client.send(SWITCH).response().status(), 101);
+
+    pause(600);
+
+    assert_eq!(client.send("ping").read(4), b"ping");
+}
+
+#[test]
+fn a_tunnel_in_which_nothing_moves_is_closed() {
+    let origin = tunnelling();
+    let mut config = proxy_to(&origin);
+    config["upstreams"]["origin"]["timeouts"] = json!({ "idle": "200ms" });
+    let gateway = Gateway::start(config);
+    let mut client = gateway.client();
+    assert_eq!(client.send(SWITCH).response().status(), 101);
+
+    client.assert_closed();
+
+    eventually("the origin is let go", || origin.open_connections() == 0);
+}

@@ -258,6 +258,13 @@ fn closing_at_the_second_request(good: usize, parting_word: &'static str) -> Ori
     })
 }
 
+/// Requests sent, those of them that were sent again, and those that got no response, as the counters have it.
+fn counted(gateway: &Gateway) -> [f64; 3] {
+    let metrics = gateway.metrics();
+    ["requests", "repeats", "failures"]
+        .map(|what| metrics.sum(&format!("postern_upstream_{what}_total"), &[("upstream", "origin")]))
+}
+
 #[test]
 fn a_request_that_raced_with_a_close_is_sent_again_once_if_it_may_be() {
     for request in [
@@ -275,6 +282,7 @@ fn a_request_that_raced_with_a_close_is_sent_again_once_if_it_may_be() {
             origin.requests().iter().skip(1).map(|request| (request.connection, request.body.clone())).collect();
         let body = request.split("\r\n\r\n").nth(1).unwrap_or_default().as_bytes().to_vec();
         assert_eq!(sent, [(0, body.clone()), (1, body)], "{request:?}");
+        assert_eq!(counted(&gateway), [3.0, 1.0, 1.0], "{request:?}");
     }
 }
 
@@ -288,6 +296,7 @@ fn a_post_that_raced_with_a_close_is_not_sent_again() {
 
     assert_bad_gateway(&response, "a closed connection");
     assert_eq!(origin.requests().iter().filter(|request| request.method() == "POST").count(), 1);
+    assert_eq!(counted(&gateway), [2.0, 0.0, 1.0]);
 }
 
 #[test]
@@ -299,6 +308,7 @@ fn a_request_is_sent_again_at_most_once() {
     assert_bad_gateway(&gateway.get("/again"), "closed twice");
 
     assert_eq!(origin.requests().iter().filter(|request| request.target() == "/again").count(), 2);
+    assert_eq!(counted(&gateway), [3.0, 1.0, 2.0]);
 }
 
 #[test]

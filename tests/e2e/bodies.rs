@@ -124,7 +124,8 @@ fn trailers_cannot_say_what_a_head_must_say() {
 
     client.send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n");
     client.send(
-        "Content-Length: 9\r\nHost: b\r\nTransfer-Encoding: chunked\r\nX-Forwarded-For: 6.6.6.6\r\nX-Fine: 1\r\n\r\n",
+        "Content-Length: 9\r\nHost: b\r\nTransfer-Encoding: chunked\r\nX-Forwarded-For: 6.6.6.6\r\nX-Forwarded-User: root\r\n\
+         X-Fine: 1\r\n\r\n",
     );
 
     assert_eq!(client.response().text(), "abc");

@@ -17,7 +17,8 @@ fn forward(forwarded: Value, fields: &str) -> (Received, Message) {
 }
 
 const LIES: &str = "X-Forwarded-For: 6.6.6.6\r\nx-forwarded-proto: https\r\nX-FORWARDED-HOST: evil.example\r\nX-Forwarded-Port: 666\r\n\
-                    X-Real-IP: 6.6.6.6\r\nForwarded: for=6.6.6.6\r\n";
+                    X-Real-IP: 6.6.6.6\r\nForwarded: for=6.6.6.6\r\nX-Forwarded-Prefix: /evil\r\nx-forwarded-ssl: 666\r\n\
+                    X-Forwarded-User: evil\r\nX-FORWARDED-CLIENT-CERT: 666\r\nX-Forwarded-: evil\r\n";
 
 #[test]
 fn the_backend_is_told_who_asks_for_what() {
@@ -44,12 +45,14 @@ fn a_clients_own_word_about_itself_is_not_passed_on() {
 #[test]
 fn a_trusted_peers_word_is_extended() {
     let trust = json!({ "trust": ["127.0.0.0/8"] });
-    let told = "X-Forwarded-For: 192.0.2.1\r\nX-Forwarded-For: 192.0.2.2\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: outer.example\r\n";
+    let told = "X-Forwarded-For: 192.0.2.1\r\nX-Forwarded-For: 192.0.2.2\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: outer.example\r\n\
+                X-Forwarded-Prefix: /shop\r\n";
     let (request, _) = forward(trust, told);
 
     assert_eq!(request.values("x-forwarded-for").join(", "), "192.0.2.1, 192.0.2.2, 127.0.0.1");
     assert_eq!(request.field("x-forwarded-proto"), Some("https"));
     assert_eq!(request.field("x-forwarded-host"), Some("outer.example"));
+    assert_eq!(request.field("x-forwarded-prefix"), Some("/shop"));
 }
 
 #[test]

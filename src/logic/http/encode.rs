@@ -111,7 +111,10 @@ pub fn request(out: &mut Vec<u8>, head: &RequestHead<'_>, plan: &RequestEncoding
         FieldKind::EndToEnd => true,
         FieldKind::Trailer => trailers,
         FieldKind::Forwarded | FieldKind::XForwardedFor | FieldKind::XForwardedHost => plan.forwarding.keeps(kind),
-        FieldKind::XForwardedPort | FieldKind::XForwardedProto | FieldKind::XRealIp => plan.forwarding.keeps(kind),
+        FieldKind::XForwardedPort | FieldKind::XForwardedProto | FieldKind::XForwardedOther => {
+            plan.forwarding.keeps(kind)
+        }
+        FieldKind::XRealIp => plan.forwarding.keeps(kind),
         FieldKind::Connection | FieldKind::HopByHop | FieldKind::Nominated | FieldKind::Te | FieldKind::Upgrade => {
             false
         }
@@ -266,7 +269,8 @@ fn response_keeps(kind: FieldKind, trailers: bool) -> bool {
     match kind {
         FieldKind::EndToEnd | FieldKind::Underscored => true,
         FieldKind::Forwarded | FieldKind::XForwardedFor | FieldKind::XForwardedHost => true,
-        FieldKind::XForwardedPort | FieldKind::XForwardedProto | FieldKind::XRealIp => true,
+        FieldKind::XForwardedPort | FieldKind::XForwardedProto | FieldKind::XForwardedOther => true,
+        FieldKind::XRealIp => true,
         FieldKind::Trailer => trailers,
         FieldKind::Connection | FieldKind::HopByHop | FieldKind::Nominated | FieldKind::Te | FieldKind::Upgrade => {
             false

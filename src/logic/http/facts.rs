@@ -93,7 +93,8 @@ impl<'b> Facts<'b> {
             FieldKind::Upgrade => self.upgrade.note(value),
             FieldKind::EndToEnd | FieldKind::HopByHop | FieldKind::Underscored | FieldKind::Nominated => {}
             FieldKind::Forwarded | FieldKind::Trailer | FieldKind::XForwardedFor | FieldKind::XForwardedHost => {}
-            FieldKind::XForwardedPort | FieldKind::XForwardedProto | FieldKind::XRealIp => {}
+            FieldKind::XForwardedPort | FieldKind::XForwardedProto | FieldKind::XForwardedOther => {}
+            FieldKind::XRealIp => {}
         }
         if self.chunked && self.content_length.is_some() {
             return Err(FieldFault::LengthAndTransferEncoding);

@@ -34,6 +34,8 @@ pub(super) enum FieldKind {
     XForwardedHost,
     XForwardedPort,
     XForwardedProto,
+    /// Any other `X-Forwarded-*`: backends trust `-Prefix`, `-Ssl`, `-User` and whatever comes to somebody's mind next.
+    XForwardedOther,
     XRealIp,
 }
 
@@ -58,6 +60,9 @@ const KNOWN: &[(&str, FieldKind)] = &[
     ("proxy-authenticate", FieldKind::HopByHop),
     ("proxy-authorization", FieldKind::HopByHop),
 ];
+
+/// What the names of all fields begin with that speak for a client.
+const X_FORWARDED: &[u8] = b"x-forwarded-";
 
 /// Names of the table are shorter than this.
 const KNOWN_BYTES: usize = 20;
@@ -86,13 +91,23 @@ impl FieldKind {
     pub(super) fn of(name: &[u8]) -> Self {
         match (FIRST_LETTERS.get(name.len()), name.first()) {
             (Some(letters), Some(&first)) if letters & letter_bit(first) != 0 => FieldKind::known(name),
+            (_, Some(b'x' | b'X')) => FieldKind::unlisted(name),
             _ => FieldKind::EndToEnd,
         }
     }
 
     fn known(name: &[u8]) -> Self {
         let same = |known: &&(&str, FieldKind)| name.eq_ignore_ascii_case(known.0.as_bytes());
-        KNOWN.iter().find(same).map_or(FieldKind::EndToEnd, |(_, kind)| *kind)
+        KNOWN.iter().find(same).map_or_else(|| FieldKind::unlisted(name), |(_, kind)| *kind)
+    }
+
+    /// A name that the table does not have.
+    #[inline]
+    fn unlisted(name: &[u8]) -> Self {
+        match name.get(..X_FORWARDED.len()) {
+            Some(start) if start.eq_ignore_ascii_case(X_FORWARDED) => FieldKind::XForwardedOther,
+            _ => FieldKind::EndToEnd,
+        }
     }
 }
 
@@ -135,7 +150,8 @@ pub(super) fn is_protected(name: &[u8]) -> bool {
         FieldKind::Forwarded | FieldKind::TransferEncoding | FieldKind::XForwardedFor | FieldKind::XForwardedHost => {
             true
         }
-        FieldKind::XForwardedPort | FieldKind::XForwardedProto | FieldKind::XRealIp => true,
+        FieldKind::XForwardedPort | FieldKind::XForwardedProto | FieldKind::XForwardedOther => true,
+        FieldKind::XRealIp => true,
         FieldKind::Underscored | FieldKind::Nominated => unreachable!("not told from a name's spelling"),
     }
 }
@@ -156,6 +172,7 @@ pub fn editable(name: &str) -> bool {
                 | FieldKind::XForwardedHost
                 | FieldKind::XForwardedPort
                 | FieldKind::XForwardedProto
+                | FieldKind::XForwardedOther
                 | FieldKind::XRealIp
         )
     };
@@ -416,6 +433,11 @@ fn no_name(bytes: &[u8], start: usize, name_end: usize) -> Result<Step, FieldFau
 mod tests {
     use super::*;
 
+    fn unlisted(name: &[u8]) -> FieldKind {
+        let other = name.to_ascii_lowercase().starts_with(b"x-forwarded-");
+        if other { FieldKind::XForwardedOther } else { FieldKind::EndToEnd }
+    }
+
     #[test]
     fn names_are_known_in_any_case_and_by_nothing_less() {
         let names = [
@@ -434,6 +456,8 @@ mod tests {
             ("X-Forwarded-Host", FieldKind::XForwardedHost),
             ("X-Forwarded-Port", FieldKind::XForwardedPort),
             ("X-Forwarded-Proto", FieldKind::XForwardedProto),
+            ("X-Forwarded-Prefix", FieldKind::XForwardedOther),
+            ("X-Forwarded-Client-Cert", FieldKind::XForwardedOther),
             ("Transfer-Encoding", FieldKind::TransferEncoding),
             ("Proxy-Authenticate", FieldKind::HopByHop),
             ("Proxy-Authorization", FieldKind::HopByHop),
@@ -445,9 +469,10 @@ mod tests {
             for position in 0..name.len() {
                 let mut other = name.as_bytes().to_vec();
                 other[position] = b'!';
-                assert_eq!(FieldKind::of(&other), FieldKind::EndToEnd, "{}", other.escape_ascii());
+                assert_eq!(FieldKind::of(&other), unlisted(&other), "{}", other.escape_ascii());
             }
-            assert_eq!(FieldKind::of(format!("{name}x").as_bytes()), FieldKind::EndToEnd);
+            let longer = format!("{name}x");
+            assert_eq!(FieldKind::of(longer.as_bytes()), unlisted(longer.as_bytes()));
         }
     }
 
@@ -473,7 +498,15 @@ mod tests {
             assert!(is_protected(name.to_uppercase().as_bytes()), "{name}");
             assert!(is_forbidden_trailer(name.as_bytes()), "{name}");
         }
-        for name in ["Host", "Content-Length", "Transfer-Encoding", "Connection", "Expect", "X-Forwarded-For"] {
+        for name in [
+            "Host",
+            "Content-Length",
+            "Transfer-Encoding",
+            "Connection",
+            "Expect",
+            "X-Forwarded-For",
+            "X-Forwarded-User",
+        ] {
             assert!(is_protected(name.as_bytes()) && is_forbidden_trailer(name.as_bytes()), "{name}");
         }
         for name in ["Keep-Alive", "TE", "Trailer", "Upgrade", "Proxy-Authorization"] {

@@ -92,6 +92,7 @@ fn requests_are_written_anew() {
         // What only we may say.
         (get("Forwarded: for=a\r\nX-Forwarded-For: b\r\nx-forwarded-proto: c\r\n"), "Via: 1.1 postern\r\n\r\n"),
         (get("X-Forwarded-Host: a\r\nX-Forwarded-Port: 1\r\nX-Real-IP: b\r\n"), "Via: 1.1 postern\r\n\r\n"),
+        (get("X-Forwarded-Prefix: a\r\nx-forwarded-client-certificate: b\r\n"), "Via: 1.1 postern\r\n\r\n"),
         // Framing.
         (get("Content-Length: 005\r\n"), "Via: 1.1 postern\r\nContent-Length: 5\r\n\r\n"),
         (get("transfer-encoding: CHUNKED\r\n"), "Via: 1.1 postern\r\nTransfer-Encoding: chunked\r\n\r\n"),

@@ -83,7 +83,7 @@ fn compare_request(bytes: &[u8]) -> bool {
 
 fn compare_response(bytes: &[u8]) -> bool {
     let mut slots = FieldSlots::new();
-    let context = ResponseContext { head_request: false, upgrade_sent: true };
+    let context = ResponseContext { head_request: false, upgrade: Some(b"websocket") };
     let Ok(Parsed::Complete(head)) = parse_response(bytes, &mut slots, &LIMITS, context) else { return false };
     let mut known = bytes.to_vec();
     known[7] = known[7].min(b'1');

@@ -1,5 +1,7 @@
 //! From the bytes of a request's head to what is done about it, in one synchronous step: nothing of the head is borrowed afterwards.
 
+use std::rc::Rc;
+
 use super::Shard;
 use super::admin::Answer;
 use super::connection::Connection;
@@ -65,7 +67,8 @@ pub struct Forward {
     /// The client wants to keep the connection.
     pub keep: bool,
     pub expects_continue: bool,
-    pub upgrade: bool,
+    /// The protocols that are asked for. A copy, but only of requests that may end in a tunnel.
+    pub upgrade: Option<Rc<[u8]>>,
     pub deadline: Deadline,
 }
 
@@ -225,7 +228,7 @@ impl Context<'_> {
             version: head.version,
             keep: head.persistent && !self.is_last,
             expects_continue: head.expect_continue,
-            upgrade: head.upgrade.is_some(),
+            upgrade: head.upgrade.map(Rc::from),
             deadline: Deadline::after(record.started, route.timeout),
         }))
     }

@@ -1,5 +1,7 @@
 //! From the bytes of a response's head to the head that the client gets, in one synchronous step.
 
+use std::rc::Rc;
+
 use super::Phase;
 use super::Shard;
 use super::connection::Inbound;
@@ -17,7 +19,8 @@ pub struct ResponseContext {
     pub route: RouteId,
     pub head_only: bool,
     pub version: Version,
-    pub upgrade: bool,
+    /// The protocols that were asked for.
+    pub upgrade: Option<Rc<[u8]>>,
     /// The client's connection may stay.
     pub keep: bool,
     pub write_patience: std::time::Duration,
@@ -49,7 +52,7 @@ impl ResponseContext {
             route: forward.route,
             head_only: forward.head_only,
             version: forward.version,
-            upgrade: forward.upgrade,
+            upgrade: forward.upgrade.clone(),
             keep: forward.keep,
             write_patience: session.listener().timeouts.write,
         }
@@ -72,7 +75,7 @@ pub fn read(
     limits: &HeadLimits,
     id: &[u8],
 ) -> Result<Option<Answered>, ResponseFault> {
-    let facts = response::ResponseContext { head_request: context.head_only, upgrade_sent: context.upgrade };
+    let facts = response::ResponseContext { head_request: context.head_only, upgrade: context.upgrade.as_deref() };
     let mut slots = shard.slots.borrow_mut();
     let Parsed::Complete(head) = parse_response(inbound.bytes(), &mut slots, limits, facts)? else { return Ok(None) };
     let mut out = shard.spare();

@@ -189,3 +189,54 @@ fn a_101_that_nobody_asked_for_is_a_fault_of_the_origin() {
     assert_eq!(response.status(), 502);
     assert!(!response.text().contains("tunnel"));
 }
+
+#[test]
+fn a_101_that_does_not_say_what_was_asked_for_is_a_fault_of_the_origin() {
+    for switch in [
+        "HTTP/1.1 101 X\r\n\r\n",
+        "HTTP/1.1 101 X\r\nUpgrade: websocket\r\n\r\n",
+        "HTTP/1.1 101 X\r\nConnection: Upgrade\r\n\r\n",
+        "HTTP/1.1 101 X\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n",
+        "HTTP/1.1 101 X\r\nConnection: Upgrade\r\nUpgrade: other\r\n\r\n",
+        "HTTP/1.1 101 X\r\nConnection: Upgrade\r\nUpgrade: websocket, other\r\n\r\n",
+        "HTTP/1.0 101 X\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+    ] {
+        let origin = Origin::answering_once([switch, "tunnel"].concat());
+        let gateway = Gateway::before(&origin);
+        let response = gateway.client().send(ASK).response();
+        assert_eq!(response.status(), 502, "{switch}");
+        assert!(!response.text().contains("tunnel"), "{switch}");
+    }
+}
+
+#[test]
+fn one_of_several_protocols_may_be_taken_in_any_case_of_letters() {
+    let origin = Origin::answering_once("HTTP/1.1 101 X\r\nConnection: upgrade\r\nUpgrade: WebSocket\r\n\r\nframes");
+    let gateway = Gateway::before(&origin);
+    let mut client = gateway.client();
+
+    let ask = ASK.replace("Upgrade: websocket", "Upgrade: other/1, websocket");
+    let switched = client.send(ask).response();
+
+    assert_eq!((switched.status(), switched.field("upgrade")), (101, Some("WebSocket")));
+    assert_eq!(client.read(6), b"frames");
+}
+
+#[test]
+fn a_426_says_what_to_upgrade_to() {
+    let origin = Origin::answering(
+        "HTTP/1.1 426 Upgrade Required\r\nUpgrade: HTTP/3.0\r\nConnection: Upgrade\r\nContent-Length: 4\r\n\r\nmore",
+    );
+    let gateway = Gateway::before(&origin);
+    let mut client = gateway.client();
+
+    let response = client.get("/").response();
+    assert_eq!((response.status(), response.values("upgrade")), (426, vec!["HTTP/3.0"]));
+    assert!(response.connection_has("upgrade"), "{response}");
+    assert_eq!(response.text(), "more");
+
+    client.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+    let response = client.response();
+    assert!(response.connection_has("upgrade") && response.connection_has("close"), "{response}");
+    client.assert_closed();
+}

@@ -131,7 +131,7 @@ pub fn request(out: &mut Vec<u8>, head: &RequestHead<'_>, plan: &RequestEncoding
     finish(out, plan.framing, plan.request_id, plan.edits);
 }
 
-/// Appends the response head for the client. A 101 keeps its `Upgrade`.
+/// Appends the response head for the client. A 101 keeps its `Upgrade`, and so does a 426, which would say nothing without.
 pub fn response(out: &mut Vec<u8>, head: &ResponseHead<'_>, plan: &ResponseEncoding<'_>) {
     out.reserve(head.len + ADDED_BYTES);
     status_line(out, head.status, head.reason);
@@ -139,12 +139,15 @@ pub fn response(out: &mut Vec<u8>, head: &ResponseHead<'_>, plan: &ResponseEncod
     copy_fields(out, &head.fields, plan.request_id, plan.edits, |kind| response_keeps(kind, trailers));
     via(out, head.version);
     match head.upgrade {
-        Some(protocols) if head.is_switching() => {
+        Some(protocols) => {
             out.extend_from_slice(b"Connection: upgrade\r\n");
             field(out, b"Upgrade", protocols);
         }
-        _ if plan.framing == BodyFraming::UntilClose => Persistence::Close.write(out),
-        _ => plan.persistence.write(out),
+        None if plan.framing == BodyFraming::UntilClose => Persistence::Close.write(out),
+        None => plan.persistence.write(out),
+    }
+    if head.status == 426 {
+        upgrade_required(out, &head.fields);
     }
     if let (BodyFraming::None, Some(length)) = (plan.framing, head.content_length) {
         // To a HEAD and in a 304: how long the content would be.
@@ -261,6 +264,18 @@ fn request_connection(out: &mut Vec<u8>, head: &RequestHead<'_>, plan: &RequestE
     }
     if head.te_trailers {
         out.extend_from_slice(b"TE: trailers\r\n");
+    }
+}
+
+/// RFC 9110 section 15.5.22: a 426 names what it would have the client upgrade to. That is for the client to read, whatever we would
+/// let it ask for.
+#[cold]
+fn upgrade_required(out: &mut Vec<u8>, fields: &Fields<'_>) {
+    for (index, protocols) in fields.of_kind(FieldKind::Upgrade).enumerate() {
+        if index == 0 {
+            out.extend_from_slice(b"Connection: upgrade\r\n");
+        }
+        field(out, b"Upgrade", protocols);
     }
 }
 

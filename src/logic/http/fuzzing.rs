@@ -70,7 +70,7 @@ fn assert_refused_once<F: PartialEq + std::fmt::Debug>(
 /// The same for a response head, after a request of either kind.
 pub fn response_head(bytes: &[u8]) {
     for head_request in [false, true] {
-        let facts = ResponseContext { head_request, upgrade_sent: head_request };
+        let facts = ResponseContext { head_request, upgrade: head_request.then_some(b"websocket") };
         let mut slots = FieldSlots::new();
         let head = match parse_response(bytes, &mut slots, &LIMITS, facts) {
             Ok(Parsed::Complete(head)) => head,
@@ -84,6 +84,7 @@ pub fn response_head(bytes: &[u8]) {
         };
         assert!((100..600).contains(&head.status) && head.len <= bytes.len());
         assert!(!head_request || head.framing == BodyFraming::None);
+        assert_eq!(head.is_switching(), head.upgrade.is_some());
         let len = head.len;
         for cut in (0..len).take(PREFIXES) {
             let mut slots = FieldSlots::new();

@@ -10,11 +10,12 @@ use super::octets;
 
 /// What must be known of the request to read its response.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ResponseContext {
+pub struct ResponseContext<'a> {
     /// The request was a HEAD: the response has no content, whatever its fields say.
     pub head_request: bool,
-    /// An upgrade was asked for; otherwise a 101 is a fault.
-    pub upgrade_sent: bool,
+    /// The protocols that were asked for, as [`RequestHead::upgrade`](super::RequestHead::upgrade) gives them. A 101 to
+    /// anything else is a fault.
+    pub upgrade: Option<&'a [u8]>,
 }
 
 /// A response head that may be believed.
@@ -31,7 +32,7 @@ pub struct ResponseHead<'b> {
     pub content_length: Option<u64>,
     /// The connection may be used again once this message has ended.
     pub persistent: bool,
-    /// The protocols that a 101 switches to, or that another response offers.
+    /// The protocols that a 101 switches to, all of which were asked for; `None` in every other response.
     pub upgrade: Option<&'b [u8]>,
     /// Bytes of the head.
     pub len: usize,
@@ -64,26 +65,10 @@ pub enum ResponseFault {
     HeadTooLong,
     #[error("a 1xx response announces content")]
     InterimWithContent,
-    #[error("the response switches protocols without having been asked to")]
+    #[error("the response switches to a protocol that it does not name or that was not asked for")]
     UnaskedSwitch,
     #[error(transparent)]
     Field(#[from] FieldFault),
-}
-
-impl ResponseFault {
-    /// A stable name for logs and metrics.
-    pub fn slug(self) -> &'static str {
-        match self {
-            ResponseFault::BadStatusLine => "bad-status-line",
-            ResponseFault::UnsupportedVersion => "unsupported-version",
-            ResponseFault::BadStatus => "bad-status",
-            ResponseFault::BadReason => "bad-reason",
-            ResponseFault::HeadTooLong => "head-too-long",
-            ResponseFault::InterimWithContent => "interim-with-content",
-            ResponseFault::UnaskedSwitch => "unasked-switch",
-            ResponseFault::Field(fault) => fault.slug(),
-        }
-    }
 }
 
 /// Parses the response head that `bytes` begins with. Nothing may come before it.
@@ -94,7 +79,7 @@ pub fn parse_response<'b>(
     bytes: &'b [u8],
     slots: &'b mut FieldSlots,
     limits: &HeadLimits,
-    context: ResponseContext,
+    context: ResponseContext<'_>,
 ) -> Result<Parsed<ResponseHead<'b>>, ResponseFault> {
     let window = limits.window(bytes);
     let mut facts = Facts::default();
@@ -155,7 +140,7 @@ fn status_code(bytes: &[u8]) -> Result<Option<u16>, ResponseFault> {
 fn assemble<'b>(
     line: &StatusLine<'b>,
     facts: &Facts<'b>,
-    context: ResponseContext,
+    context: ResponseContext<'_>,
     fields: Fields<'b>,
     len: usize,
 ) -> Result<Parsed<ResponseHead<'b>>, ResponseFault> {
@@ -164,9 +149,10 @@ fn assemble<'b>(
     if status < 200 && announces_content {
         return Err(ResponseFault::InterimWithContent);
     }
-    if status == 101 && !context.upgrade_sent {
-        return Err(ResponseFault::UnaskedSwitch);
-    }
+    let upgrade = match status {
+        101 => Some(switched(facts.upgrade(version), context.upgrade).ok_or(ResponseFault::UnaskedSwitch)?),
+        _ => None,
+    };
     let framing = BodyFraming::of_response(status, context.head_request, facts.content_length, facts.chunked);
     // A 204 that announces content may well send some, which would be read as the next response.
     let certain = framing != BodyFraming::UntilClose && !(status == 204 && announces_content);
@@ -178,9 +164,17 @@ fn assemble<'b>(
         framing,
         content_length: facts.content_length.filter(|_| status >= 200 && status != 204),
         persistent: facts.persistent(version) && certain,
-        upgrade: facts.upgrade(version),
+        upgrade,
         len,
     }))
+}
+
+/// What a 101 has chosen, if all of it was asked for (RFC 9110 section 7.8). Bytes behind a 101 go both ways unread, so both sides
+/// must mean the same by them.
+fn switched<'b>(chosen: Option<&'b [u8]>, asked: Option<&[u8]>) -> Option<&'b [u8]> {
+    let (chosen, asked) = (chosen?, asked?);
+    let was_asked = |protocol: &[u8]| octets::list(asked).any(|other| other.eq_ignore_ascii_case(protocol));
+    octets::list(chosen).all(was_asked).then_some(chosen)
 }
 
 #[cfg(test)]

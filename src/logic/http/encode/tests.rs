@@ -45,7 +45,7 @@ fn sent_with(edits: &FieldEdits, came: &str, change: impl FnOnce(&mut RequestEnc
     String::from_utf8(out).expect("text")
 }
 
-fn returned(came: &str, context: ResponseContext, change: impl FnOnce(&mut ResponseEncoding<'_>)) -> String {
+fn returned(came: &str, context: ResponseContext<'_>, change: impl FnOnce(&mut ResponseEncoding<'_>)) -> String {
     let mut slots = FieldSlots::new();
     let Ok(Parsed::Complete(head)) = parse_response(came.as_bytes(), &mut slots, &LIMITS, context) else {
         panic!("not a head: {came:?}")
@@ -194,8 +194,8 @@ fn a_client_is_spoken_for_by_us_and_by_those_we_trust() {
 #[test]
 fn responses_are_written_anew() {
     let plain = ResponseContext::default();
-    let head = ResponseContext { head_request: true, upgrade_sent: false };
-    let upgrade = ResponseContext { head_request: false, upgrade_sent: true };
+    let head = ResponseContext { head_request: true, upgrade: None };
+    let upgrade = ResponseContext { head_request: false, upgrade: Some(b"websocket") };
     let cases = [
         (
             "200 OK\r\nContent-Length: 05\r\nA: b\r\n",
@@ -222,7 +222,7 @@ fn responses_are_written_anew() {
         (
             "426 U\r\nConnection: Upgrade\r\nUpgrade: x\r\nContent-Length: 0\r\n",
             upgrade,
-            "426 U\r\nVia: 1.1 postern\r\nContent-Length: 0\r\n\r\n",
+            "426 U\r\nVia: 1.1 postern\r\nConnection: upgrade\r\nUpgrade: x\r\nContent-Length: 0\r\n\r\n",
         ),
     ];
     for (came, context, expected) in cases {

@@ -92,7 +92,7 @@ const KINDS: &[(ProblemKind, u16, &str)] = {
 /// The head and the content of a reply, which must be one whole message.
 fn message(bytes: &[u8], head_request: bool, check: impl FnOnce(&ResponseHead<'_>, &[u8])) {
     let limits = HeadLimits { bytes: 4096, fields: 32, target: 0 };
-    let context = ResponseContext { head_request, upgrade_sent: false };
+    let context = ResponseContext { head_request, upgrade: None };
     let mut slots = FieldSlots::new();
     let Ok(Parsed::Complete(head)) = parse_response(bytes, &mut slots, &limits, context) else {
         panic!("no reply: {}", bytes.escape_ascii())

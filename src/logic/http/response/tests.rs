@@ -3,11 +3,11 @@
 use super::*;
 
 const LIMITS: HeadLimits = HeadLimits { bytes: 256, fields: 4, target: 0 };
-const PLAIN: ResponseContext = ResponseContext { head_request: false, upgrade_sent: false };
-const HEAD: ResponseContext = ResponseContext { head_request: true, upgrade_sent: false };
-const UPGRADE: ResponseContext = ResponseContext { head_request: false, upgrade_sent: true };
+const PLAIN: ResponseContext<'_> = ResponseContext { head_request: false, upgrade: None };
+const HEAD: ResponseContext<'_> = ResponseContext { head_request: true, upgrade: None };
+const UPGRADE: ResponseContext<'_> = ResponseContext { head_request: false, upgrade: Some(b"other/1, websocket") };
 
-fn parse(bytes: &[u8], context: ResponseContext) -> Result<Parsed<String>, ResponseFault> {
+fn parse(bytes: &[u8], context: ResponseContext<'_>) -> Result<Parsed<String>, ResponseFault> {
     Ok(match parse_response(bytes, &mut FieldSlots::new(), &LIMITS, context)? {
         Parsed::Complete(head) => Parsed::Complete(summary(&head)),
         Parsed::Partial => Parsed::Partial,
@@ -29,7 +29,7 @@ fn summary(head: &ResponseHead<'_>) -> String {
 }
 
 /// As for requests: one verdict, however the bytes come.
-fn verdict(bytes: &[u8], context: ResponseContext) -> Result<Parsed<String>, ResponseFault> {
+fn verdict(bytes: &[u8], context: ResponseContext<'_>) -> Result<Parsed<String>, ResponseFault> {
     let whole = parse(bytes, context);
     let mut settled = false;
     for cut in 0..=bytes.len() {
@@ -48,7 +48,7 @@ fn verdict(bytes: &[u8], context: ResponseContext) -> Result<Parsed<String>, Res
 
 #[test]
 fn responses_are_framed_as_rfc_9112_section_6_3_says() {
-    let cases: &[(&str, ResponseContext, &str)] = &[
+    let cases: &[(&str, ResponseContext<'_>, &str)] = &[
         ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", PLAIN, "200 \"OK\" Length(5) length:5 stays"),
         ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", PLAIN, "200 \"OK\" Chunked stays"),
         ("HTTP/1.1 200 OK\r\n\r\n", PLAIN, "200 \"OK\" UntilClose"),
@@ -78,6 +78,11 @@ fn responses_are_framed_as_rfc_9112_section_6_3_says() {
             UPGRADE,
             "101 \"Switching Protocols\" None stays switches",
         ),
+        (
+            "HTTP/1.1 101 S\r\nConnection: upgrade\r\nUpgrade: WebSocket, Other/1\r\n\r\n",
+            UPGRADE,
+            "101 \"S\" None stays switches",
+        ),
         // Reason phrases: section 4.
         ("HTTP/1.1 599 \r\nContent-Length: 0\r\n\r\n", PLAIN, "599 \"\" Length(0) length:0 stays"),
         ("HTTP/1.1 404\r\nContent-Length: 0\r\n\r\n", PLAIN, "404 \"\" Length(0) length:0 stays"),
@@ -95,7 +100,7 @@ fn responses_are_framed_as_rfc_9112_section_6_3_says() {
 #[test]
 fn malformed_responses_are_refused() {
     use ResponseFault::*;
-    let cases: &[(&[u8], ResponseContext, ResponseFault)] = &[
+    let cases: &[(&[u8], ResponseContext<'_>, ResponseFault)] = &[
         (b"\r\nHTTP/1.1 200 OK\r\n\r\n", PLAIN, BadStatusLine),
         (b"ICY 200 OK\r\n\r\n", PLAIN, BadStatusLine),
         (b"http/1.1 200 OK\r\n\r\n", PLAIN, BadStatusLine),
@@ -146,7 +151,15 @@ fn malformed_responses_are_refused() {
         (b"HTTP/1.1 100 Continue\r\nContent-Length: 1\r\n\r\n", PLAIN, InterimWithContent),
         (b"HTTP/1.1 103 E\r\nTransfer-Encoding: chunked\r\n\r\n", PLAIN, InterimWithContent),
         (b"HTTP/1.1 101 S\r\nContent-Length: 1\r\n\r\n", UPGRADE, InterimWithContent),
-        (b"HTTP/1.1 101 S\r\nConnection: upgrade\r\nUpgrade: a\r\n\r\n", PLAIN, UnaskedSwitch),
+        // RFC 9110 section 7.8: what is switched to is said, was asked for, and is not HTTP.
+        (b"HTTP/1.1 101 S\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n", PLAIN, UnaskedSwitch),
+        (b"HTTP/1.1 101 S\r\n\r\n", UPGRADE, UnaskedSwitch),
+        (b"HTTP/1.1 101 S\r\nUpgrade: websocket\r\n\r\n", UPGRADE, UnaskedSwitch),
+        (b"HTTP/1.1 101 S\r\nConnection: upgrade\r\nUpgrade: ,\r\n\r\n", UPGRADE, UnaskedSwitch),
+        (b"HTTP/1.1 101 S\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n", UPGRADE, UnaskedSwitch),
+        (b"HTTP/1.1 101 S\r\nConnection: upgrade\r\nUpgrade: other/2\r\n\r\n", UPGRADE, UnaskedSwitch),
+        (b"HTTP/1.1 101 S\r\nConnection: upgrade\r\nUpgrade: websocket, a\r\n\r\n", UPGRADE, UnaskedSwitch),
+        (b"HTTP/1.0 101 S\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n", UPGRADE, UnaskedSwitch),
         (b"HTTP/1.1 200 OK\r\nA: b\r\nA: b\r\nA: b\r\nA: b\r\nA: b\r\n\r\n", PLAIN, Field(FieldFault::TooMany)),
     ];
     for (bytes, context, fault) in cases {

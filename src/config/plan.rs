@@ -340,3 +340,10 @@ pub struct FieldEdits {
     /// Names in lower case, each once.
     pub add: Vec<(String, Text)>,
 }
+
+impl FieldEdits {
+    /// Whether nothing is changed.
+    pub fn is_empty(&self) -> bool {
+        self.remove.is_empty() && self.set.is_empty() && self.add.is_empty()
+    }
+}

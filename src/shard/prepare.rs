@@ -21,9 +21,6 @@ use crate::logic::http::{parse_request, request_id, target};
 use crate::logic::route::{self, Captures, Found};
 use crate::ring::Outgoing;
 
-/// The field that carries a request's id, both ways.
-pub const REQUEST_ID_FIELD: &str = "X-Request-Id";
-
 /// What is done about a request.
 pub enum Prepared {
     /// The head cannot be believed, or was too slow: an answer, and the connection's end.
@@ -113,7 +110,7 @@ struct Context<'a> {
 impl Context<'_> {
     fn decide(&self, head: &RequestHead<'_>, record: &mut Record) -> Prepared {
         if self.trusted
-            && let Some(given) = head.fields.first(REQUEST_ID_FIELD).and_then(request_id::acceptable)
+            && let Some(given) = head.fields.first(request_id::FIELD).and_then(request_id::acceptable)
         {
             let mut id = self.shard.spare();
             id.extend_from_slice(given.as_bytes());
@@ -206,7 +203,7 @@ impl Context<'_> {
                 x_forwarded: self.listener.forwarded.x_forwarded,
                 forwarded: self.listener.forwarded.forwarded,
             },
-            request_id: Some(RequestIdField { name: REQUEST_ID_FIELD, value: record.id.as_bytes() }),
+            request_id: Some(RequestIdField { name: request_id::FIELD, value: record.id.as_bytes() }),
             edits: &route.request_fields,
             expect_continue: head.expect_continue,
             upgrade: head.upgrade.is_some(),
@@ -221,7 +218,7 @@ impl Context<'_> {
             head: out,
             first: None,
             reader: BodyReader::new(head.framing),
-            frame: if head.framing == BodyFraming::Chunked { Frame::Chunked } else { Frame::Plain },
+            frame: Frame::of(head.framing, encode::passes_trailers(&head.fields, &route.request_fields)),
             max_body,
             host_of_endpoint: plan.host == UpstreamHost::Endpoint,
             head_only: head.method.is_head(),
@@ -275,7 +272,7 @@ fn reply_context<'a>(
     date: &'a str,
 ) -> ReplyContext<'a> {
     ReplyContext {
-        request_id: Some(RequestIdField { name: REQUEST_ID_FIELD, value: record.id.as_bytes() }),
+        request_id: Some(RequestIdField { name: request_id::FIELD, value: record.id.as_bytes() }),
         head_only,
         persistence: Persistence::of(version, keep),
         date,

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::deadline::Deadline;
 use crate::logic::http::encode;
-use crate::logic::http::{BodyFault, BodyReader, Decoded};
+use crate::logic::http::{BodyFault, BodyFraming, BodyReader, Decoded};
 use crate::ring::{Expect, Outgoing, Posted, Ring, SMALL_BYTES, Size, Stream, Timer};
 
 use super::connection::Inbound;
@@ -19,7 +19,23 @@ use super::connection::Inbound;
 pub enum Frame {
     /// As it is: its length is known, or the end of the connection ends it.
     Plain,
-    Chunked,
+    Chunked {
+        /// Trailers go on.
+        trailers: bool,
+    },
+}
+
+impl Frame {
+    pub fn of(framing: BodyFraming, trailers: bool) -> Self {
+        match framing {
+            BodyFraming::Chunked => Frame::Chunked { trailers },
+            BodyFraming::None | BodyFraming::Length(_) | BodyFraming::UntilClose => Frame::Plain,
+        }
+    }
+
+    fn is_chunked(self) -> bool {
+        matches!(self, Frame::Chunked { .. })
+    }
 }
 
 /// Content shorter than this is copied behind what is sent with it, which is cheaper than a vectored send.
@@ -73,18 +89,21 @@ impl Source<'_> {
             self.reader.decode(arrived).map_err(RelayFault::SourceMalformed)?;
         self.allowance = self.allowance.checked_sub(content.len() as u64).ok_or(RelayFault::TooLong)?;
 
-        let is_chunk = frame == Frame::Chunked && !content.is_empty();
+        let is_chunk = frame.is_chunked() && !content.is_empty();
         if is_chunk {
             head.extend_from_slice(encode::chunk_prefix(content.len()).as_ref());
         }
-        let trailers = self.reader.trailers();
+        let trailers = match frame {
+            Frame::Chunked { trailers: true } => self.reader.trailers(),
+            Frame::Chunked { trailers: false } | Frame::Plain => b"",
+        };
         let in_place = content.len() >= COPY_BELOW && consumed == arrived_bytes && (trailers.is_empty() || !complete);
         if in_place && let Some(mut buf) = self.inbound.take_buf() {
             buf.keep(content);
             let tail = match (frame, complete) {
                 (Frame::Plain, _) => b"".as_slice(),
-                (Frame::Chunked, false) => encode::CHUNK_SUFFIX,
-                (Frame::Chunked, true) => encode::CHUNK_SUFFIX_AND_LAST_CHUNK,
+                (Frame::Chunked { .. }, false) => encode::CHUNK_SUFFIX,
+                (Frame::Chunked { .. }, true) => encode::CHUNK_SUFFIX_AND_LAST_CHUNK,
             };
             return Ok((Outgoing::new(head, Some(buf), tail), complete));
         }
@@ -93,7 +112,7 @@ impl Source<'_> {
         if is_chunk {
             head.extend_from_slice(encode::CHUNK_SUFFIX);
         }
-        if complete && frame == Frame::Chunked {
+        if complete && frame.is_chunked() {
             encode::last_chunk(&mut head, trailers);
         }
         Ok((Outgoing::new(head, None, b""), complete))
@@ -201,7 +220,7 @@ pub async fn relay(
         }
     }
     // The end of the source's connection was the end of the body.
-    if sink.frame == Frame::Chunked {
+    if sink.frame.is_chunked() {
         encode::last_chunk(&mut head, b"");
         sink.sent.set(sink.sent.get() + head.len() as u64);
     }

@@ -5,14 +5,14 @@ use std::rc::Rc;
 use super::Phase;
 use super::Shard;
 use super::connection::Inbound;
-use super::prepare::{Forward, REQUEST_ID_FIELD};
+use super::prepare::Forward;
 use super::relay::Frame;
 use super::serve_h1::Session;
 use crate::config::plan::UpstreamPlan;
 use crate::ids::RouteId;
 use crate::logic::http::encode::{self, Persistence, RequestIdField, ResponseEncoding};
 use crate::logic::http::response::{self, ResponseFault};
-use crate::logic::http::{BodyFraming, BodyReader, HeadLimits, Parsed, Version, parse_response};
+use crate::logic::http::{BodyFraming, BodyReader, HeadLimits, Parsed, Version, parse_response, request_id};
 
 /// What must be known of the request to answer it.
 pub struct ResponseContext {
@@ -80,8 +80,10 @@ pub fn read(
     let Parsed::Complete(head) = parse_response(inbound.bytes(), &mut slots, limits, facts)? else { return Ok(None) };
     let mut out = shard.spare();
     let (status, len) = (head.status, head.len);
+    let request_id = Some(RequestIdField { name: request_id::FIELD, value: id });
+    let edits = &shard.plan.routes[context.route.index()].response_fields;
     if head.is_interim() {
-        encode::interim(&mut out, &head);
+        encode::interim(&mut out, &head, request_id, edits);
         inbound.consume(len);
         return Ok(Some(Answered::Interim { status, head: out }));
     }
@@ -89,18 +91,14 @@ pub fn read(
     let ends_with_connection = framing == BodyFraming::UntilClose;
     // A response that comes before its request has gone out whole is the last on its connection.
     let client_persists = context.keep && uploaded && !ends_with_connection && shard.phase() == Phase::Serving;
-    let encoding = ResponseEncoding {
-        framing,
-        persistence: Persistence::of(context.version, client_persists),
-        request_id: Some(RequestIdField { name: REQUEST_ID_FIELD, value: id }),
-        edits: &shard.plan.routes[context.route.index()].response_fields,
-    };
+    let encoding =
+        ResponseEncoding { framing, persistence: Persistence::of(context.version, client_persists), request_id, edits };
     encode::response(&mut out, &head, &encoding);
     let response = Response {
         status,
         head: out,
         reader: BodyReader::new(head.framing),
-        frame: if framing == BodyFraming::Chunked { Frame::Chunked } else { Frame::Plain },
+        frame: Frame::of(framing, encode::passes_trailers(&head.fields, edits)),
         switches: head.is_switching(),
         upstream_persists: head.persistent && head.framing != BodyFraming::UntilClose,
         client_persists,

@@ -3,6 +3,9 @@
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 
+use serde_json::json;
+
+use crate::harness::config::proxy_to;
 use crate::harness::{Framing, Gateway, Origin, eventually, ok};
 
 /// Bytes that no two places of have in common for long.
@@ -125,12 +128,40 @@ fn trailers_cannot_say_what_a_head_must_say() {
     client.send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n");
     client.send(
         "Content-Length: 9\r\nHost: b\r\nTransfer-Encoding: chunked\r\nX-Forwarded-For: 6.6.6.6\r\nX-Forwarded-User: root\r\n\
-         X-Fine: 1\r\n\r\n",
+         X-Request-Id: forged\r\nX-Fine: 1\r\n\r\n",
     );
 
     assert_eq!(client.response().text(), "abc");
     let trailers = origin.only_request().trailers.clone();
     assert!(trailers.iter().all(|(name, _)| name.eq_ignore_ascii_case("x-fine")), "{trailers:?}");
+}
+
+#[test]
+fn a_route_that_changes_fields_lets_no_trailers_through() {
+    let origin = Origin::scripted(|peer| {
+        while peer.request().is_some() {
+            peer.send("HTTP/1.1 103 Early Hints\r\nLink: x\r\nX-Debug: 1\r\nServer: s\r\nX-Request-Id: forged\r\n\r\n");
+            peer.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Debug\r\n\r\n3\r\nxyz\r\n0\r\nX-Debug: 1\r\n\r\n");
+        }
+    });
+    let mut config = proxy_to(&origin);
+    config["routes"][0]["request_headers"] = json!({ "set": { "x-gateway-secret": "s" } });
+    config["routes"][0]["response_headers"] = json!({ "remove": ["x-debug"], "set": { "server": "ours" } });
+    let gateway = Gateway::start(config);
+    let mut client = gateway.client();
+
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTrailer: X-Gateway-Secret\r\n\r\n");
+    client.send("3\r\nabc\r\n0\r\nX-Gateway-Secret: forged\r\n\r\n");
+
+    let hints = client.response();
+    assert_eq!((hints.status(), hints.field("link")), (103, Some("x")));
+    assert!(!hints.has("x-debug") && !hints.has("server") && !hints.has("x-request-id"), "{hints}");
+    let response = client.response();
+    assert_eq!((response.text().as_str(), response.values("server")), ("xyz", vec!["ours"]));
+    assert!(!response.has("x-debug") && !response.has("trailer") && response.trailers.is_empty(), "{response}");
+    let request = origin.only_request();
+    assert_eq!(request.values("x-gateway-secret"), ["s"]);
+    assert!(!request.has("trailer") && request.trailers.is_empty(), "{request:#?}");
 }
 
 #[test]

@@ -200,3 +200,22 @@ fn a_name_that_some_backends_take_for_another_is_not_passed_on() {
     let raw = String::from_utf8_lossy(&request.raw).into_owned();
     assert!(!raw.contains('_') && !raw.contains("6.6.6.6"), "{raw}");
 }
+
+#[test]
+fn a_name_that_connection_takes_away_is_not_passed_on_with_an_underscore_or_as_a_trailer() {
+    let origin = Origin::answering(
+        "HTTP/1.1 200 OK\r\nConnection: x_hop, x-end\r\nX_Hop: 1\r\nX_Public: 2\r\nTransfer-Encoding: chunked\r\n\
+         Trailer: X-End\r\n\r\n1\r\nx\r\n0\r\nX-End: 3\r\n\r\n",
+    );
+    let gateway = Gateway::before(&origin);
+    let mut client = gateway.client();
+
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nConnection: X-Hop\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nX-Hop: 1\r\n\r\n");
+    let response = client.response();
+
+    assert!(!response.has("x_hop") && !response.has("trailer"), "{response}");
+    assert_eq!((response.field("x_public"), response.text().as_str()), (Some("2"), "x"));
+    assert!(response.trailers.is_empty(), "{response}");
+    assert!(origin.only_request().trailers.is_empty(), "{:?}", origin.only_request());
+    assert_eq!(client.get("/next").response().status(), 200);
+}

@@ -106,7 +106,8 @@ pub fn request(out: &mut Vec<u8>, head: &RequestHead<'_>, plan: &RequestEncoding
     out.extend_from_slice(plan.host.as_bytes());
     out.extend_from_slice(b"\r\n");
 
-    let trailers = head.framing == BodyFraming::Chunked && plan.framing == BodyFraming::Chunked;
+    let chunked = head.framing == BodyFraming::Chunked && plan.framing == BodyFraming::Chunked;
+    let trailers = chunked && passes_trailers(&head.fields, plan.edits);
     copy_fields(out, &head.fields, plan.request_id, plan.edits, |kind| match kind {
         FieldKind::EndToEnd => true,
         FieldKind::Trailer => trailers,
@@ -135,7 +136,8 @@ pub fn request(out: &mut Vec<u8>, head: &RequestHead<'_>, plan: &RequestEncoding
 pub fn response(out: &mut Vec<u8>, head: &ResponseHead<'_>, plan: &ResponseEncoding<'_>) {
     out.reserve(head.len + ADDED_BYTES);
     status_line(out, head.status, head.reason);
-    let trailers = head.framing == BodyFraming::Chunked && plan.framing == BodyFraming::Chunked;
+    let chunked = head.framing == BodyFraming::Chunked && plan.framing == BodyFraming::Chunked;
+    let trailers = chunked && passes_trailers(&head.fields, plan.edits);
     copy_fields(out, &head.fields, plan.request_id, plan.edits, |kind| response_keeps(kind, trailers));
     via(out, head.version);
     match head.upgrade {
@@ -157,12 +159,21 @@ pub fn response(out: &mut Vec<u8>, head: &ResponseHead<'_>, plan: &ResponseEncod
 }
 
 /// Appends an interim response (1xx but 101). HTTP/1.0 clients must not be sent any (RFC 9110 section 15.2).
-pub fn interim(out: &mut Vec<u8>, head: &ResponseHead<'_>) {
+///
+/// It loses what the final one would lose, and gets nothing in its place: what is set or added there is said once.
+pub fn interim(out: &mut Vec<u8>, head: &ResponseHead<'_>, request_id: Option<RequestIdField<'_>>, edits: &FieldEdits) {
     out.reserve(head.len + ADDED_BYTES);
     status_line(out, head.status, head.reason);
-    copy_fields(out, &head.fields, None, &NO_EDITS, |kind| response_keeps(kind, false));
+    copy_fields(out, &head.fields, request_id, edits, |kind| response_keeps(kind, false));
     via(out, head.version);
     out.extend_from_slice(b"\r\n");
+}
+
+/// Whether the trailers of a message with these `fields` go on. They would get around a `Connection` field that names them (RFC 9110 section
+/// 7.6.1) and around `edits`. Few messages have trailers, and nothing may rely on them (section 6.5.1): so where one might have to
+/// go, all do.
+pub fn passes_trailers(fields: &Fields<'_>, edits: &FieldEdits) -> bool {
+    !fields.nominates && edits.is_empty()
 }
 
 /// What comes before `len` bytes of content.

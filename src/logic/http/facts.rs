@@ -72,7 +72,7 @@ impl<'b> Facts<'b> {
         if self.nominates {
             nominate(bytes, lines);
         }
-        Ok(Some((Fields { bytes, lines }, at + 2)))
+        Ok(Some((Fields { bytes, lines, nominates: self.nominates }, at + 2)))
     }
 
     fn note(&mut self, kind: FieldKind, value: &'b [u8], version: Version) -> Result<(), FieldFault> {
@@ -137,7 +137,8 @@ impl<'b> Facts<'b> {
                 7 if option.eq_ignore_ascii_case(b"upgrade") => self.upgrade_option = true,
                 _ if !octets::is_token(option) => return Err(FieldFault::BadConnectionOption),
                 _ if is_protected(option) => return Err(FieldFault::ProtectedConnectionOption),
-                _ => self.nominates = true,
+                // Fields of other kinds never go further than here, trailers of their names included.
+                _ => self.nominates |= FieldKind::of(option) == FieldKind::EndToEnd,
             }
         }
         Ok(())
@@ -164,7 +165,7 @@ fn speaks_http(protocol: &[u8]) -> bool {
     [b"h2c".as_slice(), b"h2", b"http", b"tls"].iter().any(|refused| name.eq_ignore_ascii_case(refused))
 }
 
-/// Marks the end-to-end fields that `Connection` takes away. At most 32 options by 128 fields, compared by length first.
+/// Marks the fields that `Connection` takes away. At most 32 options by 128 fields, compared by length first.
 #[cold]
 fn nominate(bytes: &[u8], lines: &mut [Line]) {
     for connection in 0..lines.len() {
@@ -172,7 +173,8 @@ fn nominate(bytes: &[u8], lines: &mut [Line]) {
             continue;
         }
         for option in octets::list(lines[connection].value(bytes)) {
-            for line in lines.iter_mut().filter(|line| line.kind == FieldKind::EndToEnd) {
+            let would_go_on = |line: &&mut Line| matches!(line.kind, FieldKind::EndToEnd | FieldKind::Underscored);
+            for line in lines.iter_mut().filter(would_go_on) {
                 if line.name(bytes).eq_ignore_ascii_case(option) {
                     line.kind = FieldKind::Nominated;
                 }

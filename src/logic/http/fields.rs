@@ -7,6 +7,7 @@ use thiserror::Error;
 
 use super::head::{LineEnd, line_end};
 use super::octets::{self, CLASSES, TOKEN, UNDERSCORE};
+use super::request_id;
 
 /// Most field lines of one head. Browsers send about 20; 128 allows for crumbled cookies and tracing.
 pub const MAX_FIELDS: usize = 128;
@@ -19,7 +20,7 @@ pub(super) enum FieldKind {
     HopByHop,
     /// A name with `_`, which CGI-like backends cannot tell from `-`: `X_Real_IP` would speak for `X-Real-IP`. Never forwarded.
     Underscored,
-    /// End-to-end by its name, but the sender's `Connection` field takes it away.
+    /// Not hop-by-hop by its name, but the sender's `Connection` field takes it away.
     Nominated,
     Connection,
     ContentLength,
@@ -156,9 +157,10 @@ pub(super) fn is_protected(name: &[u8]) -> bool {
     }
 }
 
-/// Whether a trailer field of this name is dropped: it is protected, or means something on one connection only.
+/// Whether a trailer field of this name is dropped: it is protected, means something on one connection only, or is for us to write.
 pub(super) fn is_forbidden_trailer(name: &[u8]) -> bool {
-    name.contains(&b'_') || FieldKind::of(name) != FieldKind::EndToEnd || is_protected(name)
+    let is_request_id = || name.eq_ignore_ascii_case(request_id::FIELD.as_bytes());
+    name.contains(&b'_') || FieldKind::of(name) != FieldKind::EndToEnd || is_protected(name) || is_request_id()
 }
 
 /// Whether the configuration may remove, set or add a field of this name. It may not touch what frames a message or belongs to one
@@ -233,6 +235,8 @@ impl Default for FieldSlots {
 pub struct Fields<'b> {
     pub(super) bytes: &'b [u8],
     pub(super) lines: &'b [Line],
+    /// `Connection` takes fields away that would be end-to-end by their names, perhaps among the trailers.
+    pub(super) nominates: bool,
 }
 
 impl<'b> Fields<'b> {
@@ -515,6 +519,6 @@ mod tests {
         for name in ["X-Checksum", "Server-Timing", "Grpc-Status"] {
             assert!(!is_protected(name.as_bytes()) && !is_forbidden_trailer(name.as_bytes()), "{name}");
         }
-        assert!(is_forbidden_trailer(b"x_checksum"));
+        assert!(is_forbidden_trailer(b"x_checksum") && is_forbidden_trailer(b"x-request-id"));
     }
 }

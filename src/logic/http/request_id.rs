@@ -2,6 +2,9 @@
 //!
 //! An id has to be unique, not secret: it ties log lines together and proves nothing.
 
+/// The field that carries a request's id, both ways.
+pub const FIELD: &str = "X-Request-Id";
+
 /// Bytes of the longest incoming id that may be taken over.
 pub const INCOMING_BYTES_MAX: usize = 128;
 

@@ -101,6 +101,15 @@ fn requests_are_written_anew() {
             "Trailer: a\r\nVia: 1.1 postern\r\nTransfer-Encoding: chunked\r\n\r\n",
         ),
         (
+            get("Trailer: a\r\nConnection: TE, close\r\nTransfer-Encoding: chunked\r\n"),
+            "Trailer: a\r\nVia: 1.1 postern\r\nTransfer-Encoding: chunked\r\n\r\n",
+        ),
+        // A trailer may be what Connection takes away.
+        (
+            get("Trailer: a\r\nConnection: a\r\nTransfer-Encoding: chunked\r\n"),
+            "Via: 1.1 postern\r\nTransfer-Encoding: chunked\r\n\r\n",
+        ),
+        (
             get("Expect: 100-continue\r\nContent-Length: 1\r\n"),
             "Via: 1.1 postern\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\n",
         ),
@@ -147,6 +156,13 @@ fn edits_remove_then_set_then_add() {
 }
 
 #[test]
+fn edits_cost_a_message_its_trailers() {
+    let edits = FieldEdits { add: vec![("x-c".into(), plain("more"))], ..FieldEdits::default() };
+    let text = sent_with(&edits, &get("Trailer: a\r\nTransfer-Encoding: chunked\r\n"), |_| ());
+    assert!(!text.contains("Trailer"), "{text}");
+}
+
+#[test]
 fn a_client_is_spoken_for_by_us_and_by_those_we_trust() {
     let claims = "X-Forwarded-For: 1.1.1.1\r\nX-Forwarded-For: 2.2.2.2\r\nX-Forwarded-Proto: https\r\n\
                   X-Real-IP: 1.1.1.1\r\nForwarded: for=1.1.1.1\r\n";
@@ -185,7 +201,7 @@ fn a_client_is_spoken_for_by_us_and_by_those_we_trust() {
         let mut out = Vec::new();
         let forwarding =
             Forwarding { client: &client, proto: "http", host: "", trusted: false, x_forwarded: true, forwarded: true };
-        forwarding.write(&mut out, &Fields { bytes: b"", lines: &[] }, &NO_EDITS);
+        forwarding.write(&mut out, &Fields { bytes: b"", lines: &[], nominates: false }, &NO_EDITS);
         let expected = format!("{x_forwarded_for}X-Forwarded-Proto: http\r\nForwarded: for={for_};proto=http\r\n");
         assert_eq!(String::from_utf8_lossy(&out), expected);
     }
@@ -205,9 +221,14 @@ fn responses_are_written_anew() {
         ("200 OK\r\n", plain, "200 OK\r\nVia: 1.1 postern\r\nTransfer-Encoding: chunked\r\n\r\n"),
         ("200\r\nContent-Length: 0\r\n", plain, "200 \r\nVia: 1.1 postern\r\nContent-Length: 0\r\n\r\n"),
         (
-            "200 OK\r\nTrailer: x\r\nTransfer-Encoding: chunked\r\nKeep-Alive: timeout=5\r\nConnection: keep-alive, y\r\nY: z\r\n",
+            "200 OK\r\nTrailer: x\r\nTransfer-Encoding: chunked\r\nKeep-Alive: timeout=5\r\nConnection: keep-alive\r\n",
             plain,
             "200 OK\r\nTrailer: x\r\nVia: 1.1 postern\r\nTransfer-Encoding: chunked\r\n\r\n",
+        ),
+        (
+            "200 OK\r\nTrailer: x\r\nTransfer-Encoding: chunked\r\nConnection: Y, a_b\r\ny: z\r\nA_B: c\r\nD_E: f\r\n",
+            plain,
+            "200 OK\r\nD_E: f\r\nVia: 1.1 postern\r\nTransfer-Encoding: chunked\r\n\r\n",
         ),
         // Without content.
         ("200 OK\r\nContent-Length: 5\r\n", head, "200 OK\r\nVia: 1.1 postern\r\nContent-Length: 5\r\n\r\n"),
@@ -258,13 +279,20 @@ fn responses_say_what_becomes_of_the_connection() {
 
 #[test]
 fn interim_responses_lose_what_is_ours() {
-    let bytes = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\nConnection: x\r\nX: y\r\nContent-Length: 0\r\n\r\n";
+    let bytes =
+        b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\nConnection: x\r\nX: y\r\nContent-Length: 0\r\nX-Debug: 1\r\n\
+                  Server: s\r\nX-Id: 2\r\n\r\n";
+    let edits = FieldEdits {
+        remove: vec!["x-debug".into()],
+        set: vec![("server".into(), plain("ours"))],
+        add: vec![("link".into(), plain("more"))],
+    };
     let mut slots = FieldSlots::new();
     let Ok(Parsed::Complete(head)) = parse_response(bytes, &mut slots, &LIMITS, ResponseContext::default()) else {
         panic!("a head")
     };
     let mut out = Vec::new();
-    interim(&mut out, &head);
+    interim(&mut out, &head, Some(RequestIdField { name: "x-id", value: b"42" }), &edits);
     assert_eq!(String::from_utf8_lossy(&out), "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\nVia: 1.1 postern\r\n\r\n");
 }
 

@@ -264,7 +264,7 @@ pub struct RouteMatch {
     pub host: HostMatch,
     /// `/a/{x}/{*rest}`.
     pub path: PathPattern,
-    /// Upper case as written; empty matches every method.
+    /// Upper case as written; empty matches every method but TRACE.
     pub methods: Vec<String>,
 }
 

@@ -307,7 +307,7 @@ pub(super) struct Match {
     /// "/fixed/{one_segment}/{*all_the_rest}".
     #[schemars(extend("default" = EVERY_PATH))]
     pub path: Option<String>,
-    /// Methods, in upper case; GET brings HEAD with it. Default: every method.
+    /// Methods, in upper case; GET brings HEAD with it. Default: every method but TRACE.
     #[serde(default)]
     #[schemars(extend("default" = []))]
     pub methods: Vec<Option<String>>,

@@ -10,7 +10,8 @@
 //! Where no path matches, the search goes on with the next less specific host and at last with the routes that name no
 //! listener. The first path that matches is final: if its routes do not take the method, the answer is 405 and not
 //! another route, so that an added method never moves a path to another upstream. There, a route that names the method
-//! comes first, then for HEAD the one that names GET, then the route that names no method.
+//! comes first, then for HEAD the one that names GET, then the route that names no method; that one does not take TRACE,
+//! whose answer repeats what the upstream was sent, secrets included.
 //!
 //! The table is a tree of segments and not a general router, because three things are needed that those which were
 //! tried do not have: `/a/{x}` and `/a/{*rest}` side by side, `{*rest}` that is empty, and no allocation however many
@@ -248,14 +249,19 @@ impl Node {
 
 // === Methods ===
 
+/// The method that only a route which names it takes.
+const UNASKED: &str = "TRACE";
+/// The methods that `Allow` lists for a route that takes any other, which cannot all be named.
+const USUAL: [&str; 7] = ["DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"];
+
 /// The routes of one listener, host and path.
 #[derive(Debug, Default)]
 struct Methods {
     /// A handful at most, so looked through.
     named: Vec<(Box<str>, RouteId)>,
-    /// The route that names no method.
+    /// The route that names no method; it takes all but [`UNASKED`].
     other: Option<RouteId>,
-    /// All of `named`, and HEAD where GET is.
+    /// All of `named`, and HEAD where GET is; the usual ones too where there is an `other`.
     allow: Allow,
 }
 
@@ -268,16 +274,19 @@ impl Methods {
             self.named.push((method.as_str().into(), id));
         }
         let names = self.named.iter().map(|(name, _)| &**name);
-        let head = (self.named(b"GET").is_some() && self.named(b"HEAD").is_none()).then_some("HEAD");
-        let mut names = names.chain(head).collect::<Vec<_>>();
+        let head = self.named(b"GET").map(|_| "HEAD");
+        let usual = self.other.into_iter().flat_map(|_| USUAL);
+        let mut names = names.chain(head).chain(usual).collect::<Vec<_>>();
         names.sort_unstable();
+        names.dedup();
         self.allow = Allow(names.join(", "));
     }
 
     fn find(&self, method: &str) -> Found<'_> {
         let named = self.named(method.as_bytes());
         let as_get = || if method == "HEAD" { self.named(b"GET") } else { None };
-        match named.or_else(as_get).or(self.other) {
+        let other = || self.other.filter(|_| method != UNASKED);
+        match named.or_else(as_get).or_else(other) {
             Some(id) => Found::Route(id),
             None => Found::MethodNotAllowed(&self.allow),
         }
@@ -473,7 +482,7 @@ mod tests {
         let table = table(json!([
             { "path": "/a", "methods": ["GET", "PUT"] }, { "path": "/a", "methods": ["POST"] }, { "path": "/{*rest}" },
             { "path": "/b", "methods": ["GET"] }, { "path": "/b" }, { "path": "/c", "methods": ["GET"] },
-            { "path": "/c", "methods": ["HEAD"] },
+            { "path": "/c", "methods": ["HEAD"] }, { "path": "/d", "methods": ["TRACE"] }, { "path": "/d" },
         ]));
         let mut captures = Captures::default();
         let mut find = |path, method| table.find(ListenerId(0), "h", path, method, &mut captures);
@@ -487,6 +496,10 @@ mod tests {
         assert_eq!(find("/b", "DELETE"), Found::Route(RouteId(4)));
         assert_eq!(find("/c", "HEAD"), Found::Route(RouteId(6)));
         assert_eq!(find("/c", "PUT"), Found::MethodNotAllowed(&Allow("GET, HEAD".to_owned())));
+        let all_but_trace = Allow("DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT".to_owned());
+        assert_eq!(find("/b", "TRACE"), Found::MethodNotAllowed(&all_but_trace));
+        assert_eq!(find("/d", "TRACE"), Found::Route(RouteId(7)));
+        assert_eq!(find("/d", "trace"), Found::Route(RouteId(8)));
     }
 
     #[test]

@@ -165,11 +165,14 @@ impl Context<'_> {
     fn forward(
         &self,
         head: &RequestHead<'_>,
-        record: &Record,
+        record: &mut Record,
         (id, route, plan): (RouteId, &RoutePlan, &ProxyPlan),
         path: &str,
         captures: &Captures,
     ) -> Prepared {
+        if head.max_forwards == Some(0) {
+            return self.reply_to_the_last_forward(head, record, route);
+        }
         let max_body = route.max_body.unwrap_or(self.listener.limits.max_body);
         if matches!(head.framing, BodyFraming::Length(length) if length > max_body) {
             return Prepared::Refuse(ProblemKind::ContentTooLarge);
@@ -233,6 +236,17 @@ impl Context<'_> {
     /// `OPTIONS *` asks about the gateway itself (RFC 9110 section 9.3.7).
     fn reply_to_asterisk(&self, head: &RequestHead<'_>, record: &mut Record) -> Prepared {
         self.reply(head, record, &Reply { status: 200, content_type: None, content: b"", edits: &NO_EDITS })
+    }
+
+    /// What may not be forwarded any more is answered here (RFC 9110 section 7.6.2). A TRACE would be answered with its own head, which
+    /// the client need not hear from us.
+    fn reply_to_the_last_forward(&self, head: &RequestHead<'_>, record: &mut Record, route: &RoutePlan) -> Prepared {
+        if head.method != Method::Trace {
+            return self.reply_to_asterisk(head, record);
+        }
+        let others = route.matcher.methods.iter().map(String::as_str).filter(|method| *method != "TRACE");
+        let allow = others.collect::<Vec<_>>().join(", ");
+        self.problem(head, record, ProblemKind::MethodNotAllowed, Some(&allow))
     }
 
     fn reply(&self, head: &RequestHead<'_>, record: &mut Record, reply: &Reply<'_>) -> Prepared {

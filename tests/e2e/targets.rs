@@ -1,5 +1,8 @@
 //! Every form of a request target (RFC 9112 section 3.2), and one spelling of each path.
 
+use serde_json::json;
+
+use crate::harness::config::routes;
 use crate::harness::{Gateway, Origin};
 
 #[test]
@@ -112,4 +115,59 @@ fn unusual_methods_are_passed_on_as_they_are() {
         );
         assert_eq!(origin.requests().pop().expect("it was answered").method(), method);
     }
+}
+
+#[test]
+fn trace_is_for_routes_that_name_it() {
+    let origin = Origin::naming_targets();
+    let gateway = Gateway::start(routes(
+        &origin,
+        json!([
+            { "match": { "path": "/{*rest}" }, "upstream": "origin", "request_headers": { "set": { "x-secret": "s" } } },
+            { "match": { "path": "/named", "methods": ["GET", "TRACE"] }, "upstream": "origin" },
+            { "match": { "path": "/named" }, "upstream": "origin" },
+        ]),
+    ));
+    let mut client = gateway.client();
+
+    let refusal = client.send("TRACE / HTTP/1.1\r\nHost: a\r\nX-A: echo\r\n\r\n").response();
+
+    assert_eq!(refusal.status(), 405);
+    assert_eq!(refusal.field("allow"), Some("DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT"));
+    assert!(!refusal.text().contains("echo") && origin.requests().is_empty(), "{refusal}");
+    assert_eq!(client.send("TRACE /named HTTP/1.1\r\nHost: a\r\n\r\n").response().text(), "/named");
+}
+
+#[test]
+fn max_forwards_is_counted_down_and_ends_here() {
+    let origin = Origin::naming_targets();
+    let gateway = Gateway::start(routes(
+        &origin,
+        json!([
+            { "upstream": "origin" },
+            { "match": { "path": "/trace", "methods": ["TRACE", "PUT"] }, "upstream": "origin" },
+        ]),
+    ));
+    let mut client = gateway.client();
+    let mut ask = |line: &str, value: &str| {
+        client.send(format!("{line} HTTP/1.1\r\nHost: a\r\nMax-Forwards: {value}\r\n\r\n")).response()
+    };
+
+    assert_eq!(ask("OPTIONS /x", "0").status(), 200);
+    let refusal = ask("TRACE /trace", "0");
+    assert_eq!((refusal.status(), refusal.field("allow")), (405, Some("PUT")));
+    assert!(origin.requests().is_empty());
+
+    for (line, sent, received) in [
+        ("OPTIONS /x", "1", "0"),
+        ("TRACE /trace", "10", "9"),
+        ("OPTIONS /x", "99999999999999999999", "18446744073709551614"),
+        ("GET /x", "0", "0"),
+        ("GET /x", "many", "many"),
+    ] {
+        assert_eq!(ask(line, sent).status(), 200, "{line} {sent}");
+        let request = origin.requests().pop().expect("it was answered");
+        assert_eq!(request.values("max-forwards"), [received], "{line} {sent}");
+    }
+    assert_eq!(ask("OPTIONS /x", "many").status(), 400);
 }

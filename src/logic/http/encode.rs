@@ -110,6 +110,7 @@ pub fn request(out: &mut Vec<u8>, head: &RequestHead<'_>, plan: &RequestEncoding
     let trailers = chunked && passes_trailers(&head.fields, plan.edits);
     copy_fields(out, &head.fields, plan.request_id, plan.edits, |kind| match kind {
         FieldKind::EndToEnd => true,
+        FieldKind::MaxForwards => head.max_forwards.is_none(),
         FieldKind::Trailer => trailers,
         FieldKind::Forwarded | FieldKind::XForwardedFor | FieldKind::XForwardedHost => plan.forwarding.keeps(kind),
         FieldKind::XForwardedPort | FieldKind::XForwardedProto | FieldKind::XForwardedOther => {
@@ -125,6 +126,9 @@ pub fn request(out: &mut Vec<u8>, head: &RequestHead<'_>, plan: &RequestEncoding
 
     plan.forwarding.write(out, &head.fields, plan.edits);
     via(out, head.version);
+    if let Some(forwards) = head.max_forwards {
+        field(out, b"Max-Forwards", itoa::Buffer::new().format(forwards.saturating_sub(1)).as_bytes());
+    }
     if plan.expect_continue {
         out.extend_from_slice(b"Expect: 100-continue\r\n");
     }
@@ -293,7 +297,7 @@ fn upgrade_required(out: &mut Vec<u8>, fields: &Fields<'_>) {
 /// Names with `_` may pass to clients, which do not confuse them; fields that speak of clients mean nothing special in a response.
 fn response_keeps(kind: FieldKind, trailers: bool) -> bool {
     match kind {
-        FieldKind::EndToEnd | FieldKind::Underscored => true,
+        FieldKind::EndToEnd | FieldKind::MaxForwards | FieldKind::Underscored => true,
         FieldKind::Forwarded | FieldKind::XForwardedFor | FieldKind::XForwardedHost => true,
         FieldKind::XForwardedPort | FieldKind::XForwardedProto | FieldKind::XForwardedOther => true,
         FieldKind::XRealIp => true,

@@ -19,6 +19,7 @@ pub(super) struct Facts<'b> {
     upgrade: Once<'b>,
     pub(super) host: Once<'b>,
     pub(super) expect: Once<'b>,
+    pub(super) max_forwards: Once<'b>,
     options: usize,
     nominates: bool,
 }
@@ -87,6 +88,7 @@ impl<'b> Facts<'b> {
             FieldKind::TransferEncoding => self.note_transfer_encoding(value, version)?,
             FieldKind::Expect => self.expect.note(value),
             FieldKind::Host => self.host.note(value),
+            FieldKind::MaxForwards => self.max_forwards.note(value),
             FieldKind::Te => {
                 self.te_trailers |= octets::list(value).any(|coding| coding.eq_ignore_ascii_case(b"trailers"))
             }

@@ -27,6 +27,7 @@ pub(super) enum FieldKind {
     Expect,
     Forwarded,
     Host,
+    MaxForwards,
     Te,
     Trailer,
     TransferEncoding,
@@ -54,6 +55,7 @@ const KNOWN: &[(&str, FieldKind)] = &[
     ("forwarded", FieldKind::Forwarded),
     ("upgrade", FieldKind::Upgrade),
     ("expect", FieldKind::Expect),
+    ("max-forwards", FieldKind::MaxForwards),
     ("keep-alive", FieldKind::HopByHop),
     ("te", FieldKind::Te),
     ("trailer", FieldKind::Trailer),
@@ -132,7 +134,6 @@ const PROTECTED: &[(&str, &str)] = &[
     ("if-range",            "decides which part is sent"),
     ("if-unmodified-since", "decides whether the request happens"),
     ("location",            "says where to go"),
-    ("max-forwards",        "bounds TRACE and OPTIONS"),
     ("origin",              "what cross-site checks look at"),
     ("pragma",              "an old cache-control"),
     ("range",               "decides which part is sent"),
@@ -148,6 +149,7 @@ pub(super) fn is_protected(name: &[u8]) -> bool {
         FieldKind::EndToEnd => PROTECTED.iter().any(|(known, _)| name.eq_ignore_ascii_case(known.as_bytes())),
         FieldKind::HopByHop | FieldKind::Te | FieldKind::Trailer | FieldKind::Upgrade => false,
         FieldKind::Connection | FieldKind::ContentLength | FieldKind::Expect | FieldKind::Host => true,
+        FieldKind::MaxForwards => true,
         FieldKind::Forwarded | FieldKind::TransferEncoding | FieldKind::XForwardedFor | FieldKind::XForwardedHost => {
             true
         }
@@ -448,6 +450,7 @@ mod tests {
             ("TE", FieldKind::Te),
             ("Host", FieldKind::Host),
             ("Expect", FieldKind::Expect),
+            ("Max-Forwards", FieldKind::MaxForwards),
             ("Upgrade", FieldKind::Upgrade),
             ("Trailer", FieldKind::Trailer),
             ("X-Real-IP", FieldKind::XRealIp),
@@ -510,6 +513,7 @@ mod tests {
             "Expect",
             "X-Forwarded-For",
             "X-Forwarded-User",
+            "Max-Forwards",
         ] {
             assert!(is_protected(name.as_bytes()) && is_forbidden_trailer(name.as_bytes()), "{name}");
         }

@@ -159,4 +159,5 @@ pub fn round_trip(bytes: &[u8]) {
     assert_eq!((again.host, again.framing), (head.host, head.framing));
     assert_eq!((again.expect_continue, again.te_trailers), (head.expect_continue, head.te_trailers));
     assert_eq!(again.upgrade, head.upgrade);
+    assert_eq!(again.max_forwards, head.max_forwards.map(|forwards| forwards.saturating_sub(1)));
 }

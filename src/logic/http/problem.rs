@@ -133,6 +133,7 @@ pub const SLUGS: &[&str] = &[
     "bad-field-value",
     "bad-host",
     "bad-line-end",
+    "bad-max-forwards",
     "bad-method",
     "bad-path",
     "bad-request-line",

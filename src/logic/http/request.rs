@@ -6,7 +6,9 @@ use super::authority::Authority;
 use super::facts::{Facts, Once};
 use super::fields::{FieldFault, FieldSlots, Fields};
 use super::framing::BodyFraming;
-use super::head::{HeadLimits, LineEnd, Parsed, VERSION_BYTES, Version, VersionToken, line_end, token_run, version};
+use super::head::{
+    HeadLimits, LineEnd, Parsed, VERSION_BYTES, Version, VersionToken, decimal, line_end, token_run, version,
+};
 use super::method::Method;
 use super::octets;
 
@@ -46,6 +48,9 @@ pub struct RequestHead<'b> {
     pub expect_continue: bool,
     /// The protocols asked for, if the request may be upgraded at all: HTTP/1.1, without content, and to something else than HTTP.
     pub upgrade: Option<&'b [u8]>,
+    /// How many more times an OPTIONS or TRACE may be forwarded, this time included (RFC 9110 section 7.6.2). Other methods have no bound,
+    /// whatever their field says.
+    pub max_forwards: Option<u64>,
     /// The client understands trailers (`TE: trailers`).
     pub te_trailers: bool,
     /// Bytes of the head, with a tolerated empty line before it.
@@ -83,6 +88,8 @@ pub enum RequestFault {
     HostMismatch,
     #[error("the expectation is not 100-continue")]
     UnknownExpectation,
+    #[error("Max-Forwards is not one decimal number")]
+    BadMaxForwards,
     #[error(transparent)]
     Field(#[from] FieldFault),
 }
@@ -105,7 +112,8 @@ impl RequestFault {
             | RequestFault::MissingHost
             | RequestFault::RepeatedHost
             | RequestFault::BadHost
-            | RequestFault::HostMismatch => 400,
+            | RequestFault::HostMismatch
+            | RequestFault::BadMaxForwards => 400,
         }
     }
 
@@ -123,6 +131,7 @@ impl RequestFault {
             RequestFault::MissingHost | RequestFault::RepeatedHost | RequestFault::BadHost => "bad-host",
             RequestFault::HostMismatch => "host-mismatch",
             RequestFault::UnknownExpectation => "unknown-expectation",
+            RequestFault::BadMaxForwards => "bad-max-forwards",
             RequestFault::Field(fault) => fault.slug(),
         }
     }
@@ -296,6 +305,10 @@ fn assemble<'b>(
         persistent: facts.persistent(line.version),
         expect_continue: continues && has_content && line.version == Version::Http11,
         upgrade: facts.upgrade(line.version).filter(|_| !has_content),
+        max_forwards: match line.method {
+            Method::Options | Method::Trace => max_forwards(facts)?,
+            _ => None,
+        },
         te_trailers: facts.te_trailers,
         len,
     }))
@@ -316,6 +329,17 @@ fn authority<'b>(line: &RequestLine<'b>, facts: &Facts<'b>) -> Result<Option<Aut
         }
         (_, Some(host)) => Ok(Some(host)),
         (target, None) => Ok(target.map(|(authority, _)| authority)),
+    }
+}
+
+/// A number that is larger than any we know means as many as we like (RFC 9110 section 7.6.2).
+fn max_forwards(facts: &Facts<'_>) -> Result<Option<u64>, RequestFault> {
+    match facts.max_forwards {
+        Once::Absent => Ok(None),
+        Once::Value(digits) if !digits.is_empty() && digits.iter().all(u8::is_ascii_digit) => {
+            Ok(Some(decimal(digits).unwrap_or(u64::MAX)))
+        }
+        Once::Value(_) | Once::Repeated => Err(RequestFault::BadMaxForwards),
     }
 }
 

@@ -89,6 +89,8 @@ fn requests_are_written_anew() {
         (get("Connection: TE\r\nTE: trailers, gzip\r\n"), "Via: 1.1 postern\r\nConnection: TE\r\nTE: trailers\r\n\r\n"),
         // Names that backends confuse.
         (get("X_Forwarded_For: a\r\nX-A: b\r\n"), "X-A: b\r\nVia: 1.1 postern\r\n\r\n"),
+        // Counts where it bounds anything.
+        (get("Max-Forwards: 5\r\n"), "Max-Forwards: 5\r\nVia: 1.1 postern\r\n\r\n"),
         // What only we may say.
         (get("Forwarded: for=a\r\nX-Forwarded-For: b\r\nx-forwarded-proto: c\r\n"), "Via: 1.1 postern\r\n\r\n"),
         (get("X-Forwarded-Host: a\r\nX-Forwarded-Port: 1\r\nX-Real-IP: b\r\n"), "Via: 1.1 postern\r\n\r\n"),
@@ -117,6 +119,10 @@ fn requests_are_written_anew() {
     for (came, expected) in cases {
         assert_eq!(sent(&came, |_| ()), format!("{start}{expected}"), "{came:?}");
     }
+    assert_eq!(
+        sent("TRACE /b HTTP/1.1\r\nHost: a\r\nmax-forwards: 10\r\n\r\n", |_| ()),
+        "TRACE /b HTTP/1.1\r\nHost: a\r\nVia: 1.1 postern\r\nMax-Forwards: 9\r\n\r\n"
+    );
     assert_eq!(
         sent("POST http://a/b?c HTTP/1.0\r\nContent-Length: 1\r\n\r\n", |_| ()),
         "POST /b?c HTTP/1.1\r\nHost: a\r\nVia: 1.0 postern\r\nContent-Length: 1\r\n\r\n"

@@ -37,6 +37,7 @@ const KINDS: &[(ProblemKind, u16, &str)] = {
         (Request(R::MissingHost), 400, "bad-host"),
         (Request(R::RepeatedHost), 400, "bad-host"),
         (Request(R::BadHost), 400, "bad-host"),
+        (Request(R::BadMaxForwards), 400, "bad-max-forwards"),
         (Request(R::HostMismatch), 400, "host-mismatch"),
         (Request(R::UnknownExpectation), 417, "unknown-expectation"),
         (Request(R::Field(FieldFault::EmptyName)), 400, "bad-field-name"),

@@ -21,6 +21,9 @@ fn summary(head: &RequestHead<'_>) -> String {
             text += &format!(" {name}");
         }
     }
+    if let Some(forwards) = head.max_forwards {
+        text += &format!(" forwards:{forwards}");
+    }
     if let Some(protocols) = head.upgrade {
         text += &format!(" upgrade:{}", String::from_utf8_lossy(protocols));
     }
@@ -92,6 +95,14 @@ fn heads_are_accepted_as_rfc_9112_means_them() {
             "POST / at \"a\" Length(0) stays",
         ),
         ("POST / HTTP/1.0\r\nContent-Length: 1\r\nExpect: 100-continue\r\n\r\n", "POST / at \"\" Length(1)"),
+        // RFC 9110 section 7.6.2.
+        ("OPTIONS / HTTP/1.1\r\nHost: a\r\nMax-Forwards: 07\r\n\r\n", "OPTIONS / at \"a\" None stays forwards:7"),
+        ("TRACE / HTTP/1.1\r\nHost: a\r\nMax-Forwards: 0\r\n\r\n", "TRACE / at \"a\" None stays forwards:0"),
+        (
+            "TRACE / HTTP/1.1\r\nHost: a\r\nMax-Forwards: 18446744073709551616\r\n\r\n",
+            "TRACE / at \"a\" None stays forwards:18446744073709551615",
+        ),
+        ("GET / HTTP/1.1\r\nHost: a\r\nMax-Forwards: a\r\n\r\n", "GET / at \"a\" None stays"),
         // RFC 9110 sections 7.8 and 10.1.4.
         (
             "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
@@ -252,6 +263,17 @@ fn fields_are_refused_when_they_could_be_read_in_two_ways() {
         RequestFault::Field(TransferEncodingInHttp10),
         400,
     )]);
+}
+
+#[test]
+fn a_bound_on_forwards_is_refused_unless_it_is_one_number() {
+    use RequestFault::BadMaxForwards;
+    refused(&[
+        (b"OPTIONS / HTTP/1.1\r\nHost: a\r\nMax-Forwards:\r\n\r\n", BadMaxForwards, 400),
+        (b"OPTIONS / HTTP/1.1\r\nHost: a\r\nMax-Forwards: -1\r\n\r\n", BadMaxForwards, 400),
+        (b"TRACE / HTTP/1.1\r\nHost: a\r\nMax-Forwards: 1, 1\r\n\r\n", BadMaxForwards, 400),
+        (b"TRACE / HTTP/1.1\r\nHost: a\r\nMax-Forwards: 1\r\nMax-Forwards: 1\r\n\r\n", BadMaxForwards, 400),
+    ]);
 }
 
 #[test]

@@ -114,6 +114,7 @@ fn encoding(criterion: &mut Criterion) {
         persistence: Persistence::of(Version::Http11, true),
         request_id: Some(REQUEST_ID),
         edits: &NO_EDITS,
+        date: "Sun, 06 Nov 1994 08:49:37 GMT",
     };
     group.bench_function("response_short", |bencher| {
         bencher.iter(|| {

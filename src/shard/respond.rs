@@ -91,8 +91,14 @@ pub fn read(
     let ends_with_connection = framing == BodyFraming::UntilClose;
     // A response that comes before its request has gone out whole is the last on its connection.
     let client_persists = context.keep && uploaded && !ends_with_connection && shard.phase() == Phase::Serving;
-    let encoding =
-        ResponseEncoding { framing, persistence: Persistence::of(context.version, client_persists), request_id, edits };
+    let date = shard.date.borrow();
+    let encoding = ResponseEncoding {
+        framing,
+        persistence: Persistence::of(context.version, client_persists),
+        request_id,
+        edits,
+        date: date.as_str(),
+    };
     encode::response(&mut out, &head, &encoding);
     let response = Response {
         status,

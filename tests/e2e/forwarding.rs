@@ -219,3 +219,16 @@ fn a_name_that_connection_takes_away_is_not_passed_on_with_an_underscore_or_as_a
     assert!(origin.only_request().trailers.is_empty(), "{:?}", origin.only_request());
     assert_eq!(client.get("/next").response().status(), 200);
 }
+
+#[test]
+fn a_response_without_a_date_gets_one_and_keeps_its_own() {
+    let dated = "HTTP/1.1 200 OK\r\nDATE: Sun, 06 Nov 1994 08:49:37 GMT\r\nContent-Length: 0\r\n\r\n";
+    let origin = Origin::answering(dated);
+    let response = Gateway::before(&origin).get("/");
+    assert_eq!(response.values("date"), ["Sun, 06 Nov 1994 08:49:37 GMT"]);
+
+    let origin = Origin::answering("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n");
+    let response = Gateway::before(&origin).get("/");
+    let date = response.field("date").expect("a date of the gateway's");
+    assert!(date.len() == 29 && date.ends_with(" GMT"), "{date}");
+}

@@ -61,6 +61,8 @@ pub struct ResponseEncoding<'a> {
     pub persistence: Persistence,
     pub request_id: Option<RequestIdField<'a>>,
     pub edits: &'a FieldEdits,
+    /// Now, as an IMF-fixdate (RFC 9110 section 5.6.7); said of a response that says nothing of it (section 6.6.1).
+    pub date: &'a str,
 }
 
 /// What a response says about its connection.
@@ -109,7 +111,7 @@ pub fn request(out: &mut Vec<u8>, head: &RequestHead<'_>, plan: &RequestEncoding
     let chunked = head.framing == BodyFraming::Chunked && plan.framing == BodyFraming::Chunked;
     let trailers = chunked && passes_trailers(&head.fields, plan.edits);
     copy_fields(out, &head.fields, plan.request_id, plan.edits, |kind| match kind {
-        FieldKind::EndToEnd => true,
+        FieldKind::EndToEnd | FieldKind::Date => true,
         FieldKind::MaxForwards => head.max_forwards.is_none(),
         FieldKind::Trailer => trailers,
         FieldKind::Forwarded | FieldKind::XForwardedFor | FieldKind::XForwardedHost => plan.forwarding.keeps(kind),
@@ -143,6 +145,9 @@ pub fn response(out: &mut Vec<u8>, head: &ResponseHead<'_>, plan: &ResponseEncod
     let chunked = head.framing == BodyFraming::Chunked && plan.framing == BodyFraming::Chunked;
     let trailers = chunked && passes_trailers(&head.fields, plan.edits);
     copy_fields(out, &head.fields, plan.request_id, plan.edits, |kind| response_keeps(kind, trailers));
+    if !head.dated && !head.is_switching() {
+        field(out, b"Date", plan.date.as_bytes());
+    }
     via(out, head.version);
     match head.upgrade {
         Some(protocols) => {
@@ -297,7 +302,7 @@ fn upgrade_required(out: &mut Vec<u8>, fields: &Fields<'_>) {
 /// Names with `_` may pass to clients, which do not confuse them; fields that speak of clients mean nothing special in a response.
 fn response_keeps(kind: FieldKind, trailers: bool) -> bool {
     match kind {
-        FieldKind::EndToEnd | FieldKind::MaxForwards | FieldKind::Underscored => true,
+        FieldKind::EndToEnd | FieldKind::Date | FieldKind::MaxForwards | FieldKind::Underscored => true,
         FieldKind::Forwarded | FieldKind::XForwardedFor | FieldKind::XForwardedHost => true,
         FieldKind::XForwardedPort | FieldKind::XForwardedProto | FieldKind::XForwardedOther => true,
         FieldKind::XRealIp => true,

@@ -14,6 +14,8 @@ pub(super) struct Facts<'b> {
     pub(super) close: bool,
     pub(super) keep_alive: bool,
     pub(super) upgrade_option: bool,
+    /// There is a `Date`.
+    pub(super) dated: bool,
     /// `TE: trailers` (RFC 9110 section 10.1.4).
     pub(super) te_trailers: bool,
     upgrade: Once<'b>,
@@ -86,6 +88,7 @@ impl<'b> Facts<'b> {
                 self.content_length = Some(decimal(value).ok_or(FieldFault::BadContentLength)?);
             }
             FieldKind::TransferEncoding => self.note_transfer_encoding(value, version)?,
+            FieldKind::Date => self.dated = true,
             FieldKind::Expect => self.expect.note(value),
             FieldKind::Host => self.host.note(value),
             FieldKind::MaxForwards => self.max_forwards.note(value),

@@ -24,6 +24,7 @@ pub(super) enum FieldKind {
     Nominated,
     Connection,
     ContentLength,
+    Date,
     Expect,
     Forwarded,
     Host,
@@ -46,6 +47,7 @@ const KNOWN: &[(&str, FieldKind)] = &[
     ("host", FieldKind::Host),
     ("connection", FieldKind::Connection),
     ("content-length", FieldKind::ContentLength),
+    ("date", FieldKind::Date),
     ("transfer-encoding", FieldKind::TransferEncoding),
     ("x-forwarded-for", FieldKind::XForwardedFor),
     ("x-forwarded-proto", FieldKind::XForwardedProto),
@@ -126,7 +128,6 @@ const PROTECTED: &[(&str, &str)] = &[
     ("content-range",       "says which part the content is"),
     ("content-type",        "says how to read the content"),
     ("cookie",              "proves who asks"),
-    ("date",                "a cache's arithmetic"),
     ("expires",             "a cache's arithmetic"),
     ("if-match",            "decides whether the request happens"),
     ("if-modified-since",   "decides whether the request happens"),
@@ -149,7 +150,7 @@ pub(super) fn is_protected(name: &[u8]) -> bool {
         FieldKind::EndToEnd => PROTECTED.iter().any(|(known, _)| name.eq_ignore_ascii_case(known.as_bytes())),
         FieldKind::HopByHop | FieldKind::Te | FieldKind::Trailer | FieldKind::Upgrade => false,
         FieldKind::Connection | FieldKind::ContentLength | FieldKind::Expect | FieldKind::Host => true,
-        FieldKind::MaxForwards => true,
+        FieldKind::Date | FieldKind::MaxForwards => true,
         FieldKind::Forwarded | FieldKind::TransferEncoding | FieldKind::XForwardedFor | FieldKind::XForwardedHost => {
             true
         }
@@ -448,6 +449,7 @@ mod tests {
     fn names_are_known_in_any_case_and_by_nothing_less() {
         let names = [
             ("TE", FieldKind::Te),
+            ("Date", FieldKind::Date),
             ("Host", FieldKind::Host),
             ("Expect", FieldKind::Expect),
             ("Max-Forwards", FieldKind::MaxForwards),
@@ -514,6 +516,7 @@ mod tests {
             "X-Forwarded-For",
             "X-Forwarded-User",
             "Max-Forwards",
+            "Date",
         ] {
             assert!(is_protected(name.as_bytes()) && is_forbidden_trailer(name.as_bytes()), "{name}");
         }

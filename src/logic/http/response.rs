@@ -34,6 +34,8 @@ pub struct ResponseHead<'b> {
     pub persistent: bool,
     /// The protocols that a 101 switches to, all of which were asked for; `None` in every other response.
     pub upgrade: Option<&'b [u8]>,
+    /// There is a `Date`.
+    pub dated: bool,
     /// Bytes of the head.
     pub len: usize,
 }
@@ -165,6 +167,7 @@ fn assemble<'b>(
         content_length: facts.content_length.filter(|_| status >= 200 && status != 204),
         persistent: facts.persistent(version) && certain,
         upgrade,
+        dated: facts.dated,
         len,
     }))
 }

@@ -55,6 +55,7 @@ fn returned(came: &str, context: ResponseContext<'_>, change: impl FnOnce(&mut R
         persistence: Persistence::Implied,
         request_id: None,
         edits: &NO_EDITS,
+        date: "now",
     };
     change(&mut plan);
     let mut out = Vec::new();
@@ -222,25 +223,38 @@ fn responses_are_written_anew() {
         (
             "200 OK\r\nContent-Length: 05\r\nA: b\r\n",
             plain,
-            "200 OK\r\nA: b\r\nVia: 1.1 postern\r\nContent-Length: 5\r\n\r\n",
+            "200 OK\r\nA: b\r\nDate: now\r\nVia: 1.1 postern\r\nContent-Length: 5\r\n\r\n",
         ),
-        ("200 OK\r\n", plain, "200 OK\r\nVia: 1.1 postern\r\nTransfer-Encoding: chunked\r\n\r\n"),
-        ("200\r\nContent-Length: 0\r\n", plain, "200 \r\nVia: 1.1 postern\r\nContent-Length: 0\r\n\r\n"),
+        ("200 OK\r\n", plain, "200 OK\r\nDate: now\r\nVia: 1.1 postern\r\nTransfer-Encoding: chunked\r\n\r\n"),
+        ("200\r\nContent-Length: 0\r\n", plain, "200 \r\nDate: now\r\nVia: 1.1 postern\r\nContent-Length: 0\r\n\r\n"),
         (
             "200 OK\r\nTrailer: x\r\nTransfer-Encoding: chunked\r\nKeep-Alive: timeout=5\r\nConnection: keep-alive\r\n",
             plain,
-            "200 OK\r\nTrailer: x\r\nVia: 1.1 postern\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "200 OK\r\nTrailer: x\r\nDate: now\r\nVia: 1.1 postern\r\nTransfer-Encoding: chunked\r\n\r\n",
         ),
         (
             "200 OK\r\nTrailer: x\r\nTransfer-Encoding: chunked\r\nConnection: Y, a_b\r\ny: z\r\nA_B: c\r\nD_E: f\r\n",
             plain,
-            "200 OK\r\nD_E: f\r\nVia: 1.1 postern\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "200 OK\r\nD_E: f\r\nDate: now\r\nVia: 1.1 postern\r\nTransfer-Encoding: chunked\r\n\r\n",
+        ),
+        (
+            "200 OK\r\ndate: then\r\nContent-Length: 0\r\n",
+            plain,
+            "200 OK\r\ndate: then\r\nVia: 1.1 postern\r\nContent-Length: 0\r\n\r\n",
         ),
         // Without content.
-        ("200 OK\r\nContent-Length: 5\r\n", head, "200 OK\r\nVia: 1.1 postern\r\nContent-Length: 5\r\n\r\n"),
-        ("200 OK\r\nTransfer-Encoding: chunked\r\n", head, "200 OK\r\nVia: 1.1 postern\r\n\r\n"),
-        ("304 N\r\nContent-Length: 5\r\n", plain, "304 N\r\nVia: 1.1 postern\r\nContent-Length: 5\r\n\r\n"),
-        ("204 N\r\nContent-Length: 5\r\n", plain, "204 N\r\nVia: 1.1 postern\r\n\r\n"),
+        (
+            "200 OK\r\nContent-Length: 5\r\n",
+            head,
+            "200 OK\r\nDate: now\r\nVia: 1.1 postern\r\nContent-Length: 5\r\n\r\n",
+        ),
+        ("200 OK\r\nTransfer-Encoding: chunked\r\n", head, "200 OK\r\nDate: now\r\nVia: 1.1 postern\r\n\r\n"),
+        (
+            "304 N\r\nContent-Length: 5\r\n",
+            plain,
+            "304 N\r\nDate: now\r\nVia: 1.1 postern\r\nContent-Length: 5\r\n\r\n",
+        ),
+        ("204 N\r\nContent-Length: 5\r\n", plain, "204 N\r\nDate: now\r\nVia: 1.1 postern\r\n\r\n"),
         (
             "101 S\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: x\r\n",
             upgrade,
@@ -249,7 +263,7 @@ fn responses_are_written_anew() {
         (
             "426 U\r\nConnection: Upgrade\r\nUpgrade: x\r\nContent-Length: 0\r\n",
             upgrade,
-            "426 U\r\nVia: 1.1 postern\r\nConnection: upgrade\r\nUpgrade: x\r\nContent-Length: 0\r\n\r\n",
+            "426 U\r\nDate: now\r\nVia: 1.1 postern\r\nConnection: upgrade\r\nUpgrade: x\r\nContent-Length: 0\r\n\r\n",
         ),
     ];
     for (came, context, expected) in cases {
@@ -279,7 +293,7 @@ fn responses_say_what_becomes_of_the_connection() {
             plan.persistence = persistence;
             plan.framing = framing;
         });
-        assert_eq!(text, format!("HTTP/1.1 200 OK\r\nVia: 1.1 postern\r\n{expected}\r\n"));
+        assert_eq!(text, format!("HTTP/1.1 200 OK\r\nDate: now\r\nVia: 1.1 postern\r\n{expected}\r\n"));
     }
 }
 

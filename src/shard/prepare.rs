@@ -23,7 +23,8 @@ use crate::ring::Outgoing;
 
 /// What is done about a request.
 pub enum Prepared {
-    /// The head cannot be believed, or was too slow: an answer, and the connection's end.
+    /// The head cannot be believed, or was too slow: an answer, and the connection's end. Its method cannot be believed either, so the
+    /// answer has content.
     Refuse(ProblemKind),
     /// An answer of our own; then the rest of the request is to be read.
     Reply {
@@ -134,7 +135,7 @@ impl Context<'_> {
             TargetForm::Asterisk => return self.reply_to_asterisk(head, record),
             TargetForm::Origin | TargetForm::Absolute => match target::normalize(head.path, &mut scratch) {
                 Ok(path) => path,
-                Err(fault) => return Prepared::Refuse(ProblemKind::Target(fault)),
+                Err(fault) => return self.refuse(head, record, ProblemKind::Target(fault)),
             },
         };
         let mut captures = Captures::default();
@@ -175,7 +176,7 @@ impl Context<'_> {
         }
         let max_body = route.max_body.unwrap_or(self.listener.limits.max_body);
         if matches!(head.framing, BodyFraming::Length(length) if length > max_body) {
-            return Prepared::Refuse(ProblemKind::ContentTooLarge);
+            return self.refuse(head, record, ProblemKind::ContentTooLarge);
         }
         let mut rewritten = self.shard.spare();
         let path = match &plan.rewrite {
@@ -260,6 +261,12 @@ impl Context<'_> {
             &reply_context(record, head.method.is_head(), head.version, keep, date.as_str()),
         );
         Prepared::Reply { bytes, reader: BodyReader::new(head.framing), keep }
+    }
+
+    /// An answer to what nobody should send, and the connection's end: whatever follows is not read.
+    fn refuse(&self, head: &RequestHead<'_>, record: &mut Record, kind: ProblemKind) -> Prepared {
+        let bytes = encode_problem(self.shard, record, &kind.into(), (head.method.is_head(), head.version, false));
+        Prepared::Reply { bytes, reader: BodyReader::new(BodyFraming::None), keep: false }
     }
 
     fn problem(&self, head: &RequestHead<'_>, record: &mut Record, kind: ProblemKind, allow: Option<&str>) -> Prepared {

@@ -99,6 +99,10 @@ fn a_path_that_nobody_sends_in_good_faith_is_refused() {
         let mut client = gateway.client();
         assert_eq!(client.get(path).response().status(), 400, "{path}");
     }
+    let mut client = gateway.client();
+    let refusal = client.send("HEAD /%00 HTTP/1.1\r\nHost: a\r\n\r\n").response_to("HEAD");
+    assert_eq!(refusal.status(), 400);
+    client.assert_closed();
     assert_eq!(origin.connections(), 0);
 }
 

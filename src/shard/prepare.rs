@@ -16,7 +16,7 @@ use crate::logic::http::encode::{self, Persistence, RequestEncoding, RequestIdFi
 use crate::logic::http::forwarded::Forwarding;
 use crate::logic::http::problem::{self, Problem, ProblemKind};
 use crate::logic::http::reply::{self, Reply, ReplyContext};
-use crate::logic::http::{BodyFraming, BodyReader, HeadLimits, Method, Parsed, RequestHead, TargetForm, Version};
+use crate::logic::http::{BodyFraming, BodyReader, HeadLimits, Method, Parsed, RequestHead, Version};
 use crate::logic::http::{parse_request, request_id, target};
 use crate::logic::route::{self, Captures, Found};
 use crate::ring::Outgoing;
@@ -130,17 +130,16 @@ impl Context<'_> {
                 reader: BodyReader::new(head.framing),
             });
         }
+        if head.path == "*" {
+            return self.reply_to_asterisk(head, record);
+        }
         let mut scratch = self.shard.path_scratch.borrow_mut();
-        let path = match head.form {
-            TargetForm::Asterisk => return self.reply_to_asterisk(head, record),
-            TargetForm::Origin | TargetForm::Absolute => match target::normalize(head.path, &mut scratch) {
-                Ok(path) => path,
-                Err(fault) => return self.refuse(head, record, ProblemKind::Target(fault)),
-            },
+        let path = match target::normalize(head.path, &mut scratch) {
+            Ok(path) => path,
+            Err(fault) => return self.refuse(head, record, ProblemKind::Target(fault)),
         };
         let mut captures = Captures::default();
-        let host = if head.host.is_empty() { head.host_name } else { head.host };
-        match self.shard.routes.find(self.listener_id, host, path, head.method.as_str(), &mut captures) {
+        match self.shard.routes.find(self.listener_id, head.host, path, head.method.as_str(), &mut captures) {
             Found::NotFound => self.problem(head, record, ProblemKind::RouteNotFound, None),
             Found::MethodNotAllowed(allow) => {
                 self.problem(head, record, ProblemKind::MethodNotAllowed, Some(allow.as_str()))
@@ -234,7 +233,7 @@ impl Context<'_> {
         }))
     }
 
-    /// `OPTIONS *` asks about the gateway itself (RFC 9110 section 9.3.7).
+    /// `OPTIONS *` and `OPTIONS http://host` ask about the gateway itself (RFC 9110 section 9.3.7, RFC 9112 section 3.2.4).
     fn reply_to_asterisk(&self, head: &RequestHead<'_>, record: &mut Record) -> Prepared {
         self.reply(head, record, &Reply { status: 200, content_type: None, content: b"", edits: &NO_EDITS })
     }

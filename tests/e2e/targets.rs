@@ -32,6 +32,9 @@ fn options_of_the_whole_server_leaves_the_connection_usable() {
     let response = client.send("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n").response();
 
     assert!((200..300).contains(&response.status()), "{response}");
+    // The same, as a proxy is asked for it (RFC 9112 section 3.2.4).
+    let response = client.send("OPTIONS http://a HTTP/1.1\r\nHost: a\r\n\r\n").response();
+    assert!((200..300).contains(&response.status()), "{response}");
     assert_eq!(client.get("/next").response().text(), "/next");
     assert!(origin.requests().iter().all(|request| request.method() != "OPTIONS" || request.target() == "*"));
 }

@@ -45,5 +45,5 @@ pub use framing::{BodyFraming, BodyReader, Decoded};
 pub use head::{HeadLimits, HeadScan, Parsed, Version};
 pub use method::Method;
 pub use problem::{Problem, ProblemKind};
-pub use request::{RequestFault, RequestHead, TargetForm, parse_request};
+pub use request::{RequestFault, RequestHead, parse_request};
 pub use response::{ResponseContext, ResponseFault, ResponseHead, parse_response};

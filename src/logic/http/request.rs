@@ -12,30 +12,17 @@ use super::head::{
 use super::method::Method;
 use super::octets;
 
-/// How the target was written (RFC 9112 section 3.2). The authority-form belongs to CONNECT, which is refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TargetForm {
-    /// `/path?query`
-    Origin,
-    /// `http://host/path?query`
-    Absolute,
-    /// `*`
-    Asterisk,
-}
-
 /// A request head that may be believed.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestHead<'b> {
     pub method: Method<'b>,
-    /// As it came.
+    /// As it came: `/path?query`, `http://host/path?query` or `*` (RFC 9112 section 3.2). The authority-form belongs to CONNECT, which is
+    /// refused.
     pub target: &'b str,
-    pub form: TargetForm,
     pub version: Version,
-    /// Host and port as the client wrote them; empty in an HTTP/1.0 request that names no host.
+    /// Host and port as the client wrote them, in any case of letters; empty in an HTTP/1.0 request that names no host.
     pub host: &'b str,
-    /// [`host`](Self::host) without its port; an IPv6 address keeps its brackets. Neither is lower case unless it came so.
-    pub host_name: &'b str,
-    /// Begins with `/`, or is the `*` of OPTIONS. As it came: see [`target::normalize`](super::target::normalize).
+    /// Begins with `/`, or is `*` where an OPTIONS names no path. As it came: see [`target::normalize`](super::target::normalize).
     pub path: &'b str,
     /// What follows the first `?`, without it.
     pub query: Option<&'b str>,
@@ -159,7 +146,6 @@ pub fn parse_request<'b>(
 struct RequestLine<'b> {
     method: Method<'b>,
     target: &'b str,
-    form: TargetForm,
     /// Of an absolute-form target.
     authority: Option<(Authority<'b>, u16)>,
     path: &'b str,
@@ -227,22 +213,12 @@ fn empty_line<'b>(bytes: &[u8], skipped: usize) -> Result<Option<RequestLine<'b>
 }
 
 fn split_target<'b>(method: Method<'b>, target: &'b str, version: Version) -> Result<RequestLine<'b>, RequestFault> {
-    let mut line = RequestLine {
-        method,
-        target,
-        form: TargetForm::Origin,
-        authority: None,
-        path: "",
-        query: None,
-        version,
-        end: 0,
-    };
+    let mut line = RequestLine { method, target, authority: None, path: "", query: None, version, end: 0 };
     if target.starts_with('/') {
         (line.path, line.query) = split_query(target);
         return Ok(line);
     }
     if target == "*" && method == Method::Options {
-        line.form = TargetForm::Asterisk;
         line.path = target;
         return Ok(line);
     }
@@ -255,7 +231,6 @@ fn split_target<'b>(method: Method<'b>, target: &'b str, version: Version) -> Re
     };
     let authority_bytes = rest.bytes().take_while(|byte| !matches!(byte, b'/' | b'?')).count();
     let (authority, rest) = rest.split_at(authority_bytes);
-    line.form = TargetForm::Absolute;
     line.authority = Some((Authority::parse(authority.as_bytes()).ok_or(RequestFault::BadHost)?, default_port));
     (line.path, line.query) = split_query(rest);
     if line.path.is_empty() {
@@ -294,10 +269,8 @@ fn assemble<'b>(
     Ok(Parsed::Complete(RequestHead {
         method: line.method,
         target: line.target,
-        form: line.form,
         version: line.version,
         host: authority.map_or("", |authority| authority.text),
-        host_name: authority.map_or("", |authority| authority.name),
         path: line.path,
         query: line.query,
         fields,

@@ -38,7 +38,7 @@ pub fn start(plan: &Arc<Plan>, mesh: &Mesh, patience: Duration) -> std::io::Resu
         std::thread::Builder::new()
             .name(format!("lookup {}", subject.host).chars().take(15).collect())
             .stack_size(STACK_BYTES)
-            .spawn(move || look_up_forever(&subject, &mesh, &looked_up))?;
+            .spawn(move || look_up_forever(&subject, &mesh, looked_up))?;
     }
     let end = super::clock::now() + patience;
     for _ in 0..count {
@@ -69,8 +69,8 @@ fn subjects(plan: &Plan) -> Vec<Subject> {
     by_name.into_values().collect()
 }
 
-fn look_up_forever(subject: &Subject, mesh: &Mesh, looked_up: &mpsc::Sender<()>) {
-    let mut failing = false;
+fn look_up_forever(subject: &Subject, mesh: &Mesh, looked_up: mpsc::Sender<()>) {
+    let (mut failing, mut looked_up) = (false, Some(looked_up));
     loop {
         let pause = match (subject.host.as_str(), subject.port).to_socket_addrs() {
             Ok(found) => {
@@ -90,8 +90,10 @@ fn look_up_forever(subject: &Subject, mesh: &Mesh, looked_up: &mpsc::Sender<()>)
                 subject.refresh.min(RETRY_AFTER_FAILURE)
             }
         };
-        // Nobody listens any more once the start is over.
-        let _ = looked_up.send(());
+        // Said once: a name that is looked up again meanwhile must not stand for one that has not been. Nobody may listen any more.
+        if let Some(looked_up) = looked_up.take() {
+            let _ = looked_up.send(());
+        }
         std::thread::park_timeout(pause);
     }
 }
@@ -102,5 +104,22 @@ fn tell(subject: &Subject, mesh: &Mesh, addresses: &[SocketAddr]) {
             let news = News::Resolved { upstream: *upstream, endpoint: *endpoint, addresses: addresses.into() };
             mesh.tell(shard, news);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_is_looked_up_again_and_again_is_told_once() {
+        let subject =
+            Subject { host: "127.0.0.1".into(), port: 1, refresh: Duration::from_millis(1), uses: Vec::new() };
+        let (looked_up, first_looks) = mpsc::channel();
+        std::thread::spawn(move || look_up_forever(&subject, &Mesh::new(1), looked_up));
+
+        let watchdog = Duration::from_secs(60);
+        assert_eq!(first_looks.recv_timeout(watchdog), Ok(()));
+        assert_eq!(first_looks.recv_timeout(watchdog), Err(mpsc::RecvTimeoutError::Disconnected));
     }
 }

@@ -6,6 +6,7 @@
 mod access_log;
 mod admin;
 mod attempt;
+mod bind;
 mod clock;
 mod connection;
 mod counters;

@@ -1,12 +1,10 @@
 //! The process around the shards: bind everything, start every shard, open all doors at once, and drain when a signal says so.
 //!
-//! Start-up is all or nothing. Sockets are bound before any shard exists and listen only when every shard is warm, so a gateway that cannot start has
-//! accepted nothing.
+//! Start-up is all or nothing as far as the kernel allows: addresses are claimed before any shard exists, and nothing is accepted before every shard is
+//! warm. What can fail after that is a shard's `listen`; connections that another shard has accepted by then are cut.
 
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -14,22 +12,18 @@ use std::time::Duration;
 
 use glommio::{LocalExecutorBuilder, Placement};
 use signal_hook::consts::{SIGINT, SIGTERM};
-use socket2::{Domain, SockAddr, Socket, Type};
+use socket2::Socket;
 
 use super::access_log;
+use super::bind::{BACKLOG, Claims, Sockets, bind_all};
 use super::listen::{Door, accept_until_drained};
 use super::{Phase, Shard, clock, driver, lookup, task};
-use crate::config::plan::{ListenerPlan, Plan, SocketAddress};
+use crate::config::plan::Plan;
 use crate::ids::{ListenerId, ShardId};
 use crate::logic::route::RouteTable;
 use crate::mesh::{Control, Gauge, Lane, Mesh};
 use crate::ring::{BufferCounts, Ring, RingConfig, RingError, probe};
 
-/// Connections that the kernel completes before a shard accepts them; `net.core.somaxconn` bounds it further.
-const BACKLOG: i32 = 4096;
-/// How long an address in use is tried again, and how often.
-const BIND_PATIENCE: Duration = Duration::from_secs(1);
-const BIND_PAUSE: Duration = Duration::from_millis(50);
 /// How long the start waits for the first look-ups of endpoints' names.
 const LOOKUP_PATIENCE: Duration = Duration::from_secs(3);
 /// Memory that the executor registers with the kernel for file I/O, which Postern does not do through it.
@@ -73,31 +67,31 @@ pub enum Ended {
 /// Runs the gateway until `SIGTERM` or `SIGINT`. Calls `ready` once, when every listener accepts.
 ///
 /// # Errors
-/// See [`StartError`]; nothing was accepted then.
+/// See [`StartError`]. Unless it came while the doors were being opened, nothing was accepted.
 pub fn run(plan: Plan, ready: impl FnOnce()) -> Result<Ended, StartError> {
     probe::check()?;
     let open_files = probe::raise_open_files();
     let plan = Arc::new(plan);
     let (events, inbox) = mpsc::channel();
     watch_signals(events.clone())?;
-    let sockets = bind_all(&plan)?;
+    let Sockets { per_shard, claims } = bind_all(&plan)?;
     let log = plan.access_log.as_ref().map(|log| access_log::start(&log.target)).transpose();
     let log = log.map_err(StartError::AccessLog)?;
 
     let mesh = Mesh::new(plan.cpus.len());
     let lane = log.as_ref().map(|(lane, _)| lane.clone());
-    let unix_paths = sockets.unix_paths.clone();
-    let mut threads = start_shards(&plan, &mesh, sockets, lane, &events)?;
+    let mut threads = start_shards(&plan, &mesh, per_shard, lane, &events)?;
     // Two rounds: every shard is warm before one listens, and every shard listens before the gateway is ready.
-    await_shards(&inbox, threads.len())?;
+    await_shards(&inbox, &mut threads)?;
     lookup::start(&plan, &mesh, LOOKUP_PATIENCE).map_err(StartError::Thread)?;
+    claims.check()?;
     mesh.shards().for_each(|shard| mesh.command(shard, Control::Open));
-    await_shards(&inbox, threads.len())?;
+    await_shards(&inbox, &mut threads)?;
     mesh.shards().for_each(|shard| mesh.command(shard, Control::Ready));
     tracing::info!(shards = threads.len(), open_files, "serving");
     ready();
 
-    let ended = supervise(&plan, &mesh, &inbox, threads.len());
+    let ended = supervise(&plan, &mesh, &inbox, threads.len(), claims);
     if ended == Ended::Drained {
         threads.drain(..).for_each(|thread| drop(thread.join()));
     }
@@ -105,27 +99,38 @@ pub fn run(plan: Plan, ready: impl FnOnce()) -> Result<Ended, StartError> {
         lane.close();
         let _ = writer.join();
     }
-    unix_paths.iter().for_each(|path| drop(std::fs::remove_file(path)));
     Ok(ended)
 }
 
 /// Waits until so many shards have taken the next step of their start.
-fn await_shards(inbox: &mpsc::Receiver<Event>, shards: usize) -> Result<(), StartError> {
-    for _ in 0..shards {
+fn await_shards(inbox: &mpsc::Receiver<Event>, threads: &mut Vec<ShardThread>) -> Result<(), StartError> {
+    for _ in 0..threads.len() {
         match inbox.recv() {
             Ok(Event::Warm | Event::Listening) => {}
-            Ok(Event::ShardFailed { shard, reason }) => return Err(StartError::Shard { shard: shard.0, reason }),
+            Ok(Event::ShardFailed { shard, reason }) => {
+                let reason = reason.unwrap_or_else(|| last_error(threads.swap_remove(shard.index())));
+                return Err(StartError::Shard { shard: shard.0, reason });
+            }
             Ok(Event::Signal | Event::ShardOver) | Err(_) => return Err(StartError::Interrupted),
         }
     }
     Ok(())
 }
 
+/// What a thread that had no executor to say it with ended with.
+fn last_error(thread: ShardThread) -> String {
+    thread.join().map_or_else(|error| error.to_string(), |()| "its thread ended".to_owned())
+}
+
 /// What the main thread waits for.
 enum Event {
     Warm,
     Listening,
-    ShardFailed { shard: ShardId, reason: String },
+    /// Without a reason its thread knows it, and is about to end.
+    ShardFailed {
+        shard: ShardId,
+        reason: Option<String>,
+    },
     ShardOver,
     Signal,
 }
@@ -138,8 +143,8 @@ fn watch_signals(events: mpsc::Sender<Event>) -> Result<(), StartError> {
 }
 
 /// Waits for a signal, drains, and waits for the shards' ends.
-fn supervise(plan: &Plan, mesh: &Mesh, inbox: &mpsc::Receiver<Event>, shards: usize) -> Ended {
-    let (mut over, mut drain_end) = (0, None);
+fn supervise(plan: &Plan, mesh: &Mesh, inbox: &mpsc::Receiver<Event>, shards: usize, claims: Claims) -> Ended {
+    let (mut over, mut drain_end, mut claims) = (0, None, Some(claims));
     while over < shards {
         let event = match drain_end {
             None => inbox.recv().map_err(|_| mpsc::RecvTimeoutError::Disconnected),
@@ -149,6 +154,8 @@ fn supervise(plan: &Plan, mesh: &Mesh, inbox: &mpsc::Receiver<Event>, shards: us
             Ok(Event::Signal) if drain_end.is_none() => {
                 tracing::info!(timeout = ?plan.drain_timeout, "draining");
                 drain_end = Some(clock::now() + plan.drain_timeout);
+                // Before anything stops listening: from then on the files are the next process's.
+                drop(claims.take());
                 mesh.shards().for_each(|shard| mesh.command(shard, Control::Drain));
             }
             Ok(Event::Signal) => {
@@ -157,7 +164,11 @@ fn supervise(plan: &Plan, mesh: &Mesh, inbox: &mpsc::Receiver<Event>, shards: us
             }
             Ok(Event::ShardOver) => over += 1,
             Ok(Event::ShardFailed { shard, reason }) => {
-                tracing::error!(shard = shard.0, reason, "shard failed");
+                tracing::error!(
+                    shard = shard.0,
+                    reason = reason.as_deref().unwrap_or("its thread ended"),
+                    "shard failed"
+                );
                 return Ended::Failed;
             }
             Ok(Event::Warm | Event::Listening) => {}
@@ -171,93 +182,6 @@ fn supervise(plan: &Plan, mesh: &Mesh, inbox: &mpsc::Receiver<Event>, shards: us
     Ended::Drained
 }
 
-// === Sockets ===
-
-struct Sockets {
-    /// Per shard: its own socket of each of its listeners.
-    per_shard: Vec<Vec<(ListenerId, OwnedFd)>>,
-    /// Files to remove at the end.
-    unix_paths: Vec<PathBuf>,
-}
-
-fn bind_all(plan: &Plan) -> Result<Sockets, StartError> {
-    let shards = plan.cpus.len();
-    let mut sockets = Sockets { per_shard: (0..shards).map(|_| Vec::new()).collect(), unix_paths: Vec::new() };
-    for (id, listener) in (0..).map(ListenerId).zip(&plan.listeners) {
-        // One shard serves the admin listener: it asks the others.
-        let wanted = if listener.admin { 1 } else { shards };
-        let bound =
-            bind(listener, wanted).map_err(|source| StartError::Bind { address: show(&listener.address), source })?;
-        if let SocketAddress::Unix(path) = &listener.address {
-            sockets.unix_paths.push(path.clone());
-        }
-        for (shard, socket) in sockets.per_shard.iter_mut().zip(bound) {
-            shard.push((id, socket));
-        }
-    }
-    Ok(sockets)
-}
-
-fn show(address: &SocketAddress) -> String {
-    match address {
-        SocketAddress::Ip(address) => address.to_string(),
-        SocketAddress::Unix(path) => format!("unix:{}", path.display()),
-    }
-}
-
-/// Binds as many sockets as are `wanted`. An address in use is tried again for a while: a gateway that was killed holds its own for some
-/// moments, until the kernel has taken its ring apart.
-fn bind(listener: &ListenerPlan, wanted: usize) -> io::Result<Vec<OwnedFd>> {
-    let end = clock::now() + BIND_PATIENCE;
-    loop {
-        match try_bind(listener, wanted) {
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse && clock::now() < end => {
-                std::thread::park_timeout(BIND_PAUSE);
-            }
-            bound => return bound,
-        }
-    }
-}
-
-fn try_bind(listener: &ListenerPlan, wanted: usize) -> io::Result<Vec<OwnedFd>> {
-    match &listener.address {
-        SocketAddress::Ip(address) => {
-            // Without `SO_REUSEPORT` first: with it, a second gateway of the same user would take a share of the first one's connections unnoticed.
-            drop(bind_tcp(*address, false)?);
-            (0..wanted).map(|_| bind_tcp(*address, true).map(OwnedFd::from)).collect()
-        }
-        SocketAddress::Unix(path) => {
-            let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-            let address = SockAddr::unix(path)?;
-            if let Err(error) = socket.bind(&address) {
-                let in_use = error.kind() == io::ErrorKind::AddrInUse;
-                // A socket file that nobody listens on is left over from a process that died.
-                if !in_use || Socket::new(Domain::UNIX, Type::STREAM, None)?.connect(&address).is_ok() {
-                    return Err(error);
-                }
-                std::fs::remove_file(path)?;
-                socket.bind(&address)?;
-            }
-            (0..wanted).map(|_| socket.try_clone().map(OwnedFd::from)).collect()
-        }
-    }
-}
-
-fn bind_tcp(address: SocketAddr, share_port: bool) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
-    socket.set_reuse_address(true)?;
-    if share_port {
-        socket.set_reuse_port(true)?;
-    }
-    // What is accepted inherits it.
-    socket.set_tcp_nodelay(true)?;
-    if address.is_ipv6() {
-        socket.set_only_v6(true)?;
-    }
-    socket.bind(&address.into())?;
-    Ok(socket)
-}
-
 // === Shards ===
 
 type ShardThread = glommio::ExecutorJoinHandle<()>;
@@ -265,14 +189,14 @@ type ShardThread = glommio::ExecutorJoinHandle<()>;
 fn start_shards(
     plan: &Arc<Plan>,
     mesh: &Mesh,
-    sockets: Sockets,
+    sockets: Vec<Vec<(ListenerId, OwnedFd)>>,
     lane: Option<Lane>,
     events: &mpsc::Sender<Event>,
 ) -> Result<Vec<ShardThread>, StartError> {
     let routes = Arc::new(RouteTable::new(plan));
     let gauges: Vec<Gauge> = plan.listeners.iter().map(|it| Gauge::new(it.limits.max_connections)).collect();
     let mut threads = Vec::new();
-    for (id, sockets) in mesh.shards().zip(sockets.per_shard) {
+    for (id, sockets) in mesh.shards().zip(sockets) {
         let seat = Seat {
             id,
             plan: plan.clone(),
@@ -289,18 +213,45 @@ fn start_shards(
             .name(&format!("shard-{}", id.0))
             .io_memory(EXECUTOR_IO_MEMORY)
             .preempt_timer(NEVER_PREEMPT);
+        let last_word = LastWord::new(id, events.clone());
         let started = builder.spawn(move || async move {
-            let (id, events) = (seat.id, seat.events.clone());
-            let event = match seat.run().await {
-                Ok(()) => Event::ShardOver,
-                Err(reason) => Event::ShardFailed { shard: id, reason },
-            };
-            // The main thread may have ended already.
-            let _ = events.send(event);
+            match seat.run().await {
+                Ok(()) => last_word.say(Event::ShardOver),
+                Err(reason) => last_word.say(Event::ShardFailed { shard: id, reason: Some(reason) }),
+            }
         });
         threads.push(started.map_err(|error| StartError::Shard { shard: id.0, reason: error.to_string() })?);
     }
     Ok(threads)
+}
+
+/// Sees to it that the main thread hears of a shard's end, also when the executor cannot be made or the driver panics: then this is dropped unsaid.
+struct LastWord {
+    shard: ShardId,
+    events: mpsc::Sender<Event>,
+    event: Option<Event>,
+}
+
+impl LastWord {
+    fn new(shard: ShardId, events: mpsc::Sender<Event>) -> Self {
+        Self { shard, events, event: None }
+    }
+
+    fn say(mut self, event: Event) {
+        self.event = Some(event);
+    }
+}
+
+impl Drop for LastWord {
+    fn drop(&mut self) {
+        let unsaid = || {
+            let reason = std::thread::panicking().then(|| "its thread panicked".to_owned());
+            Event::ShardFailed { shard: self.shard, reason }
+        };
+        let event = self.event.take().unwrap_or_else(unsaid);
+        // The main thread may have ended already.
+        let _ = self.events.send(event);
+    }
 }
 
 /// Everything that a shard's thread is given.
@@ -327,7 +278,7 @@ impl Seat {
             if shard.phase() == Phase::Serving && !doors.is_empty() {
                 let event = match open_doors(&shard, std::mem::take(&mut doors)) {
                     Ok(()) => Event::Listening,
-                    Err(error) => Event::ShardFailed { shard: id, reason: format!("cannot listen: {error}") },
+                    Err(error) => Event::ShardFailed { shard: id, reason: Some(format!("cannot listen: {error}")) },
                 };
                 let _ = events.send(event);
             }
@@ -350,4 +301,29 @@ fn open_doors(shard: &Rc<Shard>, doors: Vec<Door>) -> io::Result<()> {
         task::spawn(accept_until_drained(shard.clone(), Door { socket: socket.into(), ..door }));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shard_whose_thread_panics_is_heard_of() {
+        let (events, inbox) = mpsc::channel();
+        let last_word = LastWord::new(ShardId(3), events.clone());
+        let thread = LocalExecutorBuilder::new(Placement::Unbound)
+            .io_memory(EXECUTOR_IO_MEMORY)
+            .spawn(move || async move {
+                let _last_word = last_word;
+                panic!("on purpose");
+            })
+            .expect("a thread");
+
+        let event = inbox.recv_timeout(Duration::from_secs(60)).expect("an event");
+
+        assert!(
+            matches!(&event, Event::ShardFailed { shard: ShardId(3), reason: Some(reason) } if reason.contains("panicked"))
+        );
+        assert!(thread.join().is_err());
+    }
 }

@@ -5,7 +5,7 @@ use std::sync::{Mutex, mpsc};
 use serde_json::json;
 
 use crate::harness::config::proxy_to;
-use crate::harness::{Client, Gateway, Origin, eventually, ok, pause};
+use crate::harness::{Client, Gateway, Origin, TempDir, eventually, ok, pause};
 
 /// An origin that answers `/slow` in two parts: the head when it is told to go on, the rest when it is told so again.
 fn in_parts() -> (Origin, mpsc::Sender<()>) {
@@ -152,4 +152,29 @@ fn a_pipelined_request_that_was_not_begun_is_not_served_any_more() {
     client.assert_closed();
     assert!(!origin.has_received("/never"));
     assert_eq!(gateway.wait().code(), Some(0));
+}
+
+#[test]
+fn a_gateway_that_drains_leaves_the_socket_of_its_successor_alone() {
+    let directory = TempDir::new();
+    let path = directory.join("public.sock");
+    let (origin, go_on) = in_parts();
+    let mut config = proxy_to(&origin);
+    config["listeners"][0]["address"] = json!(format!("unix:{}", path.display()));
+    let mut first = Gateway::start(config.clone());
+    let mut client = first.client();
+    client.get("/slow");
+    eventually("the origin has it", || origin.has_received("/slow"));
+    first.ask_to_terminate();
+    refuses_connections(&first.address());
+
+    let mut second = Gateway::start(config);
+    go_on.send(()).expect("the origin waits");
+    go_on.send(()).expect("the origin waits");
+    assert_eq!(client.response().text(), "first-last");
+    assert_eq!(first.wait().code(), Some(0));
+
+    assert_eq!(second.get("/").text(), "quick");
+    assert_eq!(second.terminate().code(), Some(0));
+    assert!(!path.exists(), "the last one leaves the file behind");
 }

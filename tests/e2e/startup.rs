@@ -1,14 +1,15 @@
 //! The command line: a gateway starts whole or not at all, and says why.
 
+use std::io::Read;
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::harness::{Client, TempDir, eventually, free_port, latin1, postern};
+use crate::harness::{Client, PATIENCE, TempDir, eventually, free_port, latin1, postern};
 
 /// A process that does not outlive its test.
 struct Running(Child);
@@ -75,6 +76,58 @@ fn a_second_gateway_on_the_same_port_does_not_start() {
     assert!(!output.status.success(), "{output:?}");
     assert!(latin1(&output.stderr).contains(&address), "{output:?}");
     assert_eq!(Client::connect(&address).get("/").response().text(), "served");
+}
+
+#[test]
+fn a_file_that_is_no_socket_is_named_and_left_alone() {
+    let directory = TempDir::new();
+    let precious = directory.write("data.db", "precious");
+    let address = format!("unix:{}", precious.display());
+    let file = write(&directory, &respond(json!([{ "address": address }])));
+
+    let (code, message) = run_to_end(Command::new(env!("CARGO_BIN_EXE_postern")).args(["run", &file]));
+
+    assert_eq!(code, Some(3), "{message}");
+    assert!(message.contains(&address), "{message}");
+    assert_eq!(std::fs::read_to_string(precious).expect("it is there still"), "precious");
+}
+
+#[test]
+fn without_descriptors_enough_it_ends_and_says_so() {
+    let directory = TempDir::new();
+    let mut config = respond(json!([{ "address": format!("127.0.0.1:{}", free_port()) }]));
+    config["shards"] = json!(2);
+    let file = write(&directory, &config);
+    let mut failed_shards = 0;
+    // Each number is too few at another place of the start.
+    for descriptors in 8..20 {
+        let mut command = Command::new("sh");
+        command.args(["-c", "ulimit -n $0; exec \"$1\" run \"$2\"", &descriptors.to_string()]);
+        let (code, message) = run_to_end(command.args([env!("CARGO_BIN_EXE_postern"), &file]));
+        assert!(code.is_some_and(|code| code != 0), "with {descriptors} descriptors");
+        failed_shards += usize::from(code == Some(3) && message.contains("did not start"));
+    }
+    assert!(failed_shards > 0, "it never came to a shard");
+}
+
+/// The exit code and standard error of what must end by itself.
+fn run_to_end(command: &mut Command) -> (Option<i32>, String) {
+    let command = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut running = Running(command.spawn().expect("it can be run"));
+    let mut stderr = running.0.stderr.take().expect("stderr is piped");
+    let reader = thread::spawn(move || {
+        let mut message = String::new();
+        stderr.read_to_string(&mut message).map(|_| message).expect("text")
+    });
+    let give_up = Instant::now() + PATIENCE;
+    let status = loop {
+        if let Some(status) = running.0.try_wait().expect("it is our child") {
+            break status;
+        }
+        assert!(Instant::now() < give_up, "it does not end");
+        thread::sleep(Duration::from_millis(5));
+    };
+    (status.code(), reader.join().expect("it only reads"))
 }
 
 #[test]

@@ -50,10 +50,12 @@ impl Mesh {
         (0..self.0.len() as u16).map(ShardId)
     }
 
-    /// The shard's own end. Messages sent before this call wait in the inbox.
+    /// The shard's own end. Messages sent before this call wait in the inbox, and are what the first knock announces.
     pub fn join(&self, id: ShardId, doorbell: Doorbell) -> Port {
-        let known = self.0[id.index()].doorbell.set(doorbell);
+        let inbox = &self.0[id.index()];
+        let known = inbox.doorbell.set(doorbell);
         assert!(known.is_ok(), "a shard joins once");
+        inbox.knock();
         Port { mesh: self.clone(), id, outbox: VecDeque::new() }
     }
 
@@ -83,7 +85,7 @@ impl Mesh {
 const FULL_INBOX_PAUSE: Duration = Duration::from_millis(1);
 
 impl Inbox {
-    /// A shard without a doorbell looks into its inbox when it joins.
+    /// A shard without a doorbell has not joined yet: joining knocks.
     fn knock(&self) {
         if let Some(doorbell) = self.doorbell.get() {
             doorbell.knock();
@@ -129,13 +131,20 @@ impl Port {
         self.flush(ring);
     }
 
-    /// Sends what waited for room. Called once per turn.
+    /// Sends what waited for room. Called at each of the shard's turns while something waits.
     pub fn flush(&mut self, ring: &Ring) {
+        // Once a shard has refused a message its later ones wait too, although it may have made room meanwhile: they stay in order.
+        let mut refused = Vec::new();
         for _ in 0..self.outbox.len() {
             let Some((to, message)) = self.outbox.pop_front() else { return };
+            if refused.contains(&to) {
+                self.outbox.push_back((to, message));
+                continue;
+            }
             let inbox = &self.mesh.0[to.index()];
             if let Err(message) = inbox.messages.push(message) {
                 self.outbox.push_back((to, message));
+                refused.push(to);
             }
             if let Some(doorbell) = inbox.doorbell.get() {
                 ring.knock(doorbell);
@@ -143,7 +152,7 @@ impl Port {
         }
     }
 
-    /// Whether control still waits for room somewhere: then the shard must not sleep for long.
+    /// Whether control still waits for room somewhere. Nobody announces the room: the shard tries again at its next turn, for which its tick makes sure.
     pub fn is_blocked(&self) -> bool {
         !self.outbox.is_empty()
     }
@@ -226,6 +235,36 @@ mod tests {
             })
             .collect();
         assert_eq!(questions, [0, 1, 2]);
+    }
+
+    #[test]
+    fn what_was_sent_before_a_shard_joined_is_announced_when_it_joins() {
+        let mesh = Mesh::new(1);
+        mesh.command(ShardId(0), Control::Drain);
+        let ring = ring();
+
+        let mut port = mesh.join(ShardId(0), ring.doorbell());
+
+        ring.turn(crate::ring::Wait::No).expect("a turn");
+        assert!(ring.answer_door());
+        assert!(matches!(port.receive(), Some(Message::Control(Control::Drain))));
+    }
+
+    #[test]
+    fn a_full_inbox_holds_up_nobody_elses_messages() {
+        let mesh = Mesh::new(3);
+        let rings = [ring(), ring(), ring()];
+        let mut sender = mesh.join(ShardId(0), rings[0].doorbell());
+        let mut third = mesh.join(ShardId(2), rings[2].doorbell());
+        for _ in 0..INBOX_MESSAGES {
+            mesh.tell(ShardId(1), news());
+        }
+
+        sender.command(&rings[0], ShardId(1), Control::Drain);
+        sender.command(&rings[0], ShardId(2), Control::Open);
+
+        assert!(matches!(third.receive(), Some(Message::Control(Control::Open))));
+        assert!(sender.is_blocked());
     }
 
     #[test]

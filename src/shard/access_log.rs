@@ -183,18 +183,22 @@ fn text_word(line: &mut Vec<u8>, value: &str) {
     }
 }
 
-/// Opens the log and starts its writer.
+/// Opens the log and starts its writer, which calls `done` when the lane is closed and everything is written.
 ///
 /// # Errors
 /// The file cannot be opened, or no thread can be started.
-pub fn start(target: &AccessLogTarget) -> std::io::Result<(Lane, std::thread::JoinHandle<()>)> {
+pub fn start(target: &AccessLogTarget, done: impl FnOnce() + Send + 'static) -> std::io::Result<Lane> {
     let out: Box<dyn Write + Send> = match target {
         AccessLogTarget::Stdout => Box::new(std::io::stdout()),
         AccessLogTarget::File(path) => Box::new(std::fs::OpenOptions::new().create(true).append(true).open(path)?),
     };
     let (lane, end) = lane(BATCHES);
-    let writer = std::thread::Builder::new().name("access-log".into()).spawn(move || write(out, end))?;
-    Ok((lane, writer))
+    let write = move || {
+        write(out, end);
+        done();
+    };
+    std::thread::Builder::new().name("access-log".into()).spawn(write)?;
+    Ok(lane)
 }
 
 fn write(mut out: Box<dyn Write + Send>, end: LaneEnd) {

@@ -3,10 +3,12 @@
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::Poll;
+use std::time::Duration;
 
 use super::counters::Counters;
 use super::{Phase, Shard};
 use crate::mesh::Control;
+use crate::ring::Timer;
 
 /// What an admin request is answered with.
 pub struct Answer {
@@ -14,6 +16,9 @@ pub struct Answer {
     pub content_type: &'static str,
     pub body: String,
 }
+
+/// How long the other shards have to send their counts.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(1);
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -28,26 +33,33 @@ pub async fn answer(shard: &Rc<Shard>, path: &str) -> Option<Answer> {
             Phase::Serving | Phase::Warming => text(503, "starting"),
             Phase::Draining => text(503, "draining"),
         }),
-        "/metrics" => Some(Answer { status: 200, content_type: METRICS, body: metrics(shard).await }),
+        "/metrics" => Some(match metrics(shard).await {
+            Some(body) => Answer { status: 200, content_type: METRICS, body },
+            // A part of the counts would look like counters that went backwards.
+            None => text(503, "not every shard can be counted"),
+        }),
         _ => None,
     }
 }
 
-async fn metrics(shard: &Rc<Shard>) -> String {
-    let mut counts = ask_all(shard).await;
+async fn metrics(shard: &Rc<Shard>) -> Option<String> {
+    let mut counts = ask_all(shard).await?;
     counts.push(shard.count());
-    Counters::sum(&shard.plan, &counts).render(&shard.plan)
+    Some(Counters::sum(&shard.plan, &counts).render(&shard.plan))
 }
 
-/// The counts of all other shards.
-async fn ask_all(shard: &Rc<Shard>) -> Vec<Box<[u64]>> {
+/// The counts of all other shards; `None` when one does not answer. While they drain nobody is asked: one that is over reads no mail any more.
+async fn ask_all(shard: &Rc<Shard>) -> Option<Vec<Box<[u64]>>> {
     let others: Vec<_> = shard.port.borrow().others().collect();
+    if shard.phase() == Phase::Draining && !others.is_empty() {
+        return None;
+    }
     let question = shard.questions.borrow_mut().ask(others.len());
     for other in others {
         shard.port.borrow_mut().command(&shard.ring, other, Control::Count { asker: shard.id, question });
     }
     let guard = Asked { shard, question };
-    poll_fn(|cx| {
+    let answers = poll_fn(|cx| {
         let mut questions = shard.questions.borrow_mut();
         match questions.take_complete(guard.question) {
             Some(counts) => Poll::Ready(counts),
@@ -56,8 +68,10 @@ async fn ask_all(shard: &Rc<Shard>) -> Vec<Box<[u64]>> {
                 Poll::Pending
             }
         }
-    })
-    .await
+    });
+    // The others may have come to their end between the question and its answer.
+    let mut timer = Timer::new(&shard.ring);
+    timer.within(shard.now() + ANSWER_PATIENCE, answers).await.ok()
 }
 
 /// Forgets a question when nobody waits for its answers any more.

@@ -122,7 +122,7 @@ impl Session {
                 Poll::Pending => break,
             }
         }
-        // What has arrived is answered still, and told that it is the last.
+        // Only now: a request that came in the same turn as the drain's knock is answered, and its connection closed after that.
         if open.shard.phase() == Phase::Draining {
             return Poll::Ready(false);
         }

@@ -26,6 +26,8 @@ use crate::ring::{BufferCounts, Ring, RingConfig, RingError, probe};
 
 /// How long the start waits for the first look-ups of endpoints' names.
 const LOOKUP_PATIENCE: Duration = Duration::from_secs(3);
+/// How long the end waits for the reader of the access log.
+const LOG_PATIENCE: Duration = Duration::from_secs(2);
 /// Memory that the executor registers with the kernel for file I/O, which Postern does not do through it.
 const EXECUTOR_IO_MEMORY: usize = 64 * 1024;
 /// The executor preempts for the sake of I/O through its own rings. There is none, and each time would cost system calls and allocations.
@@ -75,12 +77,15 @@ pub fn run(plan: Plan, ready: impl FnOnce()) -> Result<Ended, StartError> {
     let (events, inbox) = mpsc::channel();
     watch_signals(events.clone())?;
     let Sockets { per_shard, claims } = bind_all(&plan)?;
-    let log = plan.access_log.as_ref().map(|log| access_log::start(&log.target)).transpose();
+    let log_written = || {
+        let events = events.clone();
+        move || drop(events.send(Event::LogWritten))
+    };
+    let log = plan.access_log.as_ref().map(|log| access_log::start(&log.target, log_written())).transpose();
     let log = log.map_err(StartError::AccessLog)?;
 
     let mesh = Mesh::new(plan.cpus.len());
-    let lane = log.as_ref().map(|(lane, _)| lane.clone());
-    let mut threads = start_shards(&plan, &mesh, per_shard, lane, &events)?;
+    let mut threads = start_shards(&plan, &mesh, per_shard, log.clone(), &events)?;
     // Two rounds: every shard is warm before one listens, and every shard listens before the gateway is ready.
     await_shards(&inbox, &mut threads)?;
     lookup::start(&plan, &mesh, LOOKUP_PATIENCE).map_err(StartError::Thread)?;
@@ -95,9 +100,9 @@ pub fn run(plan: Plan, ready: impl FnOnce()) -> Result<Ended, StartError> {
     if ended == Ended::Drained {
         threads.drain(..).for_each(|thread| drop(thread.join()));
     }
-    if let Some((lane, writer)) = log {
-        lane.close();
-        let _ = writer.join();
+    if let Some(log) = log {
+        log.close();
+        await_log(&inbox);
     }
     Ok(ended)
 }
@@ -111,7 +116,7 @@ fn await_shards(inbox: &mpsc::Receiver<Event>, threads: &mut Vec<ShardThread>) -
                 let reason = reason.unwrap_or_else(|| last_error(threads.swap_remove(shard.index())));
                 return Err(StartError::Shard { shard: shard.0, reason });
             }
-            Ok(Event::Signal | Event::ShardOver) | Err(_) => return Err(StartError::Interrupted),
+            Ok(Event::Signal | Event::ShardOver | Event::LogWritten) | Err(_) => return Err(StartError::Interrupted),
         }
     }
     Ok(())
@@ -132,6 +137,7 @@ enum Event {
         reason: Option<String>,
     },
     ShardOver,
+    LogWritten,
     Signal,
 }
 
@@ -171,7 +177,7 @@ fn supervise(plan: &Plan, mesh: &Mesh, inbox: &mpsc::Receiver<Event>, shards: us
                 );
                 return Ended::Failed;
             }
-            Ok(Event::Warm | Event::Listening) => {}
+            Ok(Event::Warm | Event::Listening | Event::LogWritten) => {}
             Err(_) => {
                 tracing::warn!("the drain's time is up with connections still open");
                 return Ended::DrainTimeout;
@@ -180,6 +186,19 @@ fn supervise(plan: &Plan, mesh: &Mesh, inbox: &mpsc::Receiver<Event>, shards: us
     }
     tracing::info!("drained");
     Ended::Drained
+}
+
+/// Waits until the access log is written. Its reader may have stalled, so this takes a bounded time, and a signal ends it.
+fn await_log(inbox: &mpsc::Receiver<Event>) {
+    let end = clock::now() + LOG_PATIENCE;
+    loop {
+        match inbox.recv_timeout(end.saturating_duration_since(clock::now())) {
+            Ok(Event::LogWritten) => return,
+            Ok(Event::Signal) | Err(_) => break,
+            Ok(Event::Warm | Event::Listening | Event::ShardFailed { .. } | Event::ShardOver) => {}
+        }
+    }
+    tracing::warn!("the access log's last lines are lost: nobody takes them");
 }
 
 // === Shards ===

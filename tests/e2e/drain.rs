@@ -178,3 +178,63 @@ fn a_gateway_that_drains_leaves_the_socket_of_its_successor_alone() {
     assert_eq!(second.terminate().code(), Some(0));
     assert!(!path.exists(), "the last one leaves the file behind");
 }
+
+#[test]
+fn requests_that_came_before_the_drain_was_noticed_are_answered() {
+    let origin = Origin::saying("fine");
+    let mut gateway = Gateway::before(&origin);
+    let mut clients: Vec<_> = (0..32).map(|_| gateway.client()).collect();
+    for client in &mut clients {
+        assert_eq!(client.get("/").response().text(), "fine");
+    }
+
+    // Stopped, so that it finds the requests and the signal in the same turn, or in two in either order.
+    gateway.signal("STOP");
+    for client in &mut clients {
+        client.get("/");
+    }
+    gateway.ask_to_terminate();
+    gateway.signal("CONT");
+
+    for client in &mut clients {
+        assert_eq!(client.response().text(), "fine");
+        client.assert_closed();
+    }
+    assert_eq!(gateway.wait().code(), Some(0));
+}
+
+#[test]
+fn asking_for_metrics_does_not_hold_up_the_drain() {
+    let origin = Origin::saying("fine");
+    let mut config = proxy_to(&origin);
+    config["shards"] = json!(2);
+    let mut gateway = Gateway::start(config);
+    let mut admin = Client::connect(&gateway.admin());
+    admin.get("/healthz").response();
+    admin.send("GET /metrics HTTP/1.1\r\n");
+    pause(50);
+
+    gateway.ask_to_terminate();
+    refuses_connections(&gateway.address());
+    pause(50);
+    admin.send("Host: admin\r\n\r\n");
+
+    assert_eq!(admin.response().status(), 503);
+    assert_eq!(gateway.wait().code(), Some(0));
+}
+
+#[test]
+fn a_stalled_reader_of_the_access_log_does_not_hold_up_the_end() {
+    let origin = Origin::saying("fine");
+    let mut config = proxy_to(&origin);
+    config["access_log"] = json!({});
+    let mut gateway = Gateway::start_unread(config);
+    let mut client = gateway.client();
+    // More lines than a pipe holds.
+    let path = format!("/{}", "x".repeat(4000));
+    for _ in 0..64 {
+        assert_eq!(client.get(&path).response().text(), "fine");
+    }
+
+    assert_eq!(gateway.terminate().code(), Some(0));
+}

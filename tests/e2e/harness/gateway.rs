@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::Read;
 use std::net::TcpListener;
+use std::os::fd::OwnedFd;
 use std::process::{self, Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
@@ -40,8 +41,21 @@ pub fn postern(arguments: &[&str]) -> Output {
 impl Gateway {
     /// Starts a gateway and waits until it is ready. It has one shard unless the configuration says otherwise.
     pub fn start(config: Value) -> Self {
+        Self::start_read_by(config, capture)
+    }
+
+    /// Starts a gateway whose standard output and error nobody reads.
+    pub fn start_unread(config: Value) -> Self {
+        Self::start_read_by(config, |pipe| {
+            // Kept open: a pipe that is closed is another case.
+            std::mem::forget(pipe);
+            Captured::default()
+        })
+    }
+
+    fn start_read_by(config: Value, read: fn(OwnedFd) -> Captured) -> Self {
         for _ in 0..TRIES {
-            let mut gateway = Self::spawn(with_defaults(config.clone()));
+            let mut gateway = Self::spawn(with_defaults(config.clone()), read);
             match gateway.wait_until_ready() {
                 Ok(()) => return gateway,
                 Err(stderr) if stderr.contains("in use") => {}
@@ -56,7 +70,7 @@ impl Gateway {
         Self::start(proxy_to(origin))
     }
 
-    fn spawn(config: Value) -> Self {
+    fn spawn(config: Value, read: fn(OwnedFd) -> Captured) -> Self {
         let directory = TempDir::new();
         let file = directory.write("postern.json", &config.to_string());
         let mut child = Command::new(env!("CARGO_BIN_EXE_postern"))
@@ -67,8 +81,8 @@ impl Gateway {
             .stderr(Stdio::piped())
             .spawn()
             .expect("the binary was built and can be run");
-        let stdout = capture(child.stdout.take().expect("stdout is piped"));
-        let stderr = capture(child.stderr.take().expect("stderr is piped"));
+        let stdout = read(child.stdout.take().expect("stdout is piped").into());
+        let stderr = read(child.stderr.take().expect("stderr is piped").into());
         Self { child, config, stdout, stderr, directory }
     }
 
@@ -172,7 +186,11 @@ impl Gateway {
 
     /// Asks the process to drain and end.
     pub fn ask_to_terminate(&self) {
-        let sent = Command::new("sh").args(["-c", &format!("kill -TERM {}", self.process_id())]).status();
+        self.signal("TERM");
+    }
+
+    pub fn signal(&self, name: &str) {
+        let sent = Command::new("sh").args(["-c", &format!("kill -{name} {}", self.process_id())]).status();
         assert!(sent.expect("there is a shell").success(), "the gateway is gone:\n{}", self.stderr());
     }
 
@@ -210,7 +228,8 @@ impl Drop for Gateway {
     }
 }
 
-fn capture(mut pipe: impl Read + Send + 'static) -> Captured {
+fn capture(pipe: OwnedFd) -> Captured {
+    let mut pipe = fs::File::from(pipe);
     let captured = Captured::default();
     let writing = Arc::clone(&captured);
     thread::spawn(move || {

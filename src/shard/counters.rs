@@ -49,7 +49,7 @@ macro_rules! cells {
 cells! {
     /// Of one listener.
     ListenerCounters {
-        connections: Counter "postern_connections_total" "" "Connections accepted.";
+        connections: Counter "postern_connections_total" "" "Connections accepted, without those refused.";
         connections_refused: Counter "postern_connections_refused_total" "" "Connections closed at once because max_connections was reached.";
         connections_open: Gauge "postern_connections_open" "" "Connections open now.";
         requests: Counter "postern_requests_total" "" "Requests of which a first byte came, those that were refused included.";

@@ -358,7 +358,9 @@ impl ReadHead<'_> {
                         break;
                     }
                     Err(fault) => {
-                        tracing::warn!(upstream = self.plan.name, %fault, "malformed response");
+                        if let Some(left_out) = self.shard.warnings.malformed_response.admit(self.shard.now()) {
+                            tracing::warn!(upstream = self.plan.name, %fault, left_out, "malformed response");
+                        }
                         return Err(AttemptFaultKind::Malformed);
                     }
                 }

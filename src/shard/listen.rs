@@ -40,7 +40,10 @@ pub async fn accept_until_drained(shard: Rc<Shard>, door: Door) {
             None => return,
             Some(Err(error)) => {
                 add(&shard.counters.shard.accept_errors, 1);
-                tracing::warn!(listener = shard.plan.listeners[door.listener.index()].name, %error, "accept failed");
+                if let Some(left_out) = shard.warnings.accept_failed.admit(shard.now()) {
+                    let listener = &shard.plan.listeners[door.listener.index()].name;
+                    tracing::warn!(listener, %error, left_out, "accept failed");
+                }
                 timer.sleep_until(shard.now() + ERROR_PAUSE).await;
             }
             Some(Ok(stream)) => match door.gauge.enter() {

@@ -21,6 +21,7 @@ mod relay;
 mod respond;
 mod reuse;
 mod run_exchange;
+mod seldom;
 mod serve_h1;
 pub mod start;
 mod task;
@@ -39,6 +40,7 @@ use date::Date;
 use dial::Queues;
 use prepare::Forward;
 use reuse::Boxes;
+use seldom::Seldom;
 use serve_h1::Serving;
 
 use crate::config::plan::Plan;
@@ -73,6 +75,7 @@ pub struct Shard {
     /// Room for a path that has to be written anew.
     pub path_scratch: RefCell<String>,
     pub forwards: Boxes<Forward>,
+    pub warnings: Warnings,
     phase: Cell<Phase>,
     /// Every shard accepts.
     ready: Cell<bool>,
@@ -80,6 +83,13 @@ pub struct Shard {
     doors: Cell<usize>,
     /// Client connections that are open.
     connections: Cell<usize>,
+}
+
+/// What is warned of once per request or connection, if at all.
+#[derive(Default)]
+pub struct Warnings {
+    pub malformed_response: Seldom,
+    pub accept_failed: Seldom,
 }
 
 /// Where a shard is in its life.
@@ -118,6 +128,7 @@ impl Shard {
             slots: RefCell::default(),
             path_scratch: RefCell::default(),
             forwards: Boxes::default(),
+            warnings: Warnings::default(),
             phase: Cell::new(Phase::Warming),
             ready: Cell::new(false),
             doors: Cell::new(0),

@@ -1,15 +1,17 @@
 //! The command: flags, exit codes, and what a person at a terminal gets to see.
 
+mod log;
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anstyle::{AnsiColor, Style};
 use clap::{Parser, Subcommand};
-use postern::config::plan::{LogFormat, LogLevel, LogPlan, Plan};
+use postern::config::plan::Plan;
 use postern::config::{self, Complaints};
 use postern::demo;
-use postern::shard::start::{self, Ended};
+use postern::shard::start::{self, Ended, StartError};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -99,8 +101,13 @@ fn environment(name: &str) -> Option<String> {
 }
 
 fn run(plan: Plan, ready: impl FnOnce()) -> ExitCode {
-    log_to_stderr(plan.log);
-    match start::run(plan, ready) {
+    let ended = log::start(plan.log).map_err(StartError::Thread).and_then(|log| {
+        let ended = start::run(plan, ready);
+        // Everything logged comes before what is told below.
+        drop(log);
+        ended
+    });
+    match ended {
         Ok(Ended::Drained) => ExitCode::SUCCESS,
         Ok(Ended::DrainTimeout | Ended::Failed) => ExitCode::from(exit::FAILED),
         Err(error) => {
@@ -157,22 +164,4 @@ fn say(text: &str) {
 
 fn tell(text: &str) {
     let _ = writeln!(anstream::stderr(), "{text}");
-}
-
-fn log_to_stderr(plan: LogPlan) {
-    let level = match plan.level {
-        LogLevel::Error => tracing::Level::ERROR,
-        LogLevel::Warn => tracing::Level::WARN,
-        LogLevel::Info => tracing::Level::INFO,
-        LogLevel::Debug => tracing::Level::DEBUG,
-        LogLevel::Trace => tracing::Level::TRACE,
-    };
-    let builder = tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(level).with_target(false);
-    match plan.format {
-        LogFormat::Json => builder.json().flatten_event(true).init(),
-        LogFormat::Text => {
-            let colour = std::io::IsTerminal::is_terminal(&std::io::stderr()) && std::env::var_os("NO_COLOR").is_none();
-            builder.with_ansi(colour).init();
-        }
-    }
 }

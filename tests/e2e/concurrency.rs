@@ -4,8 +4,8 @@ use std::thread;
 
 use serde_json::json;
 
-use crate::harness::config::proxy_to;
-use crate::harness::{Client, Gateway, Origin, eventually};
+use crate::harness::config::{proxy, proxy_to};
+use crate::harness::{Client, Gateway, Origin, eventually, free_port};
 
 const CLIENTS: usize = 50;
 const REQUESTS: usize = 200;
@@ -103,4 +103,34 @@ fn a_thousand_idle_connections_disturb_nobody() {
     assert_eq!(origin.connections(), 1);
     drop(idle);
     eventually("all are gone", || gateway.metrics().sum("postern_connections_open", &[("listener", "public")]) == 0.0);
+}
+
+#[test]
+fn a_stalled_reader_of_the_log_holds_up_nobody() {
+    let mut config = proxy(&[&format!("http://127.0.0.1:{}", free_port())]);
+    config["log"] = json!({ "level": "debug" });
+    let mut gateway = Gateway::start_unread(config);
+    let mut client = gateway.client();
+
+    // A line each, more than a pipe and the lines on their way hold together.
+    for _ in 0..3000 {
+        let status = client.get("/").response().status();
+        assert!(status == 502 || status == 503, "{status}");
+    }
+
+    assert_eq!(gateway.terminate().code(), Some(0));
+}
+
+#[test]
+fn a_warning_per_request_is_written_once_per_second_at_most() {
+    let origin = Origin::answering("HTTP/9.9 nonsense\r\n\r\n");
+    let mut gateway = Gateway::before(&origin);
+
+    for _ in 0..40 {
+        assert_eq!(gateway.get("/").status(), 502);
+    }
+
+    assert_eq!(gateway.terminate().code(), Some(0));
+    let lines = gateway.stderr().matches("malformed response").count();
+    assert!((1..40).contains(&lines), "{lines} lines");
 }

@@ -400,22 +400,27 @@ fn field_name(name: &str) -> Result<String, (&'static str, String)> {
     Err(("the gateway writes this field itself", remedy.to_owned()))
 }
 
-/// Whether a route may change the field: not if it frames the message, names its target or belongs to one connection
-/// (RFC 9110 sections
-/// 7.2 and 7.6.1), because the gateway decides those anew for each side. In lower case.
+/// Whether a route may change the field: not if it frames the message, names its target or belongs to one connection (RFC
+/// 9110 sections 7.2 and 7.6.1), because the gateway decides those anew for each side; nor if the gateway adds to it or
+/// counts it, because there would be two then. In lower case.
 fn editable(name: &str) -> bool {
     !matches!(
         name,
         "connection"
             | "content-length"
+            | "date"
             | "expect"
             | "host"
             | "keep-alive"
+            | "max-forwards"
+            | "proxy-authenticate"
+            | "proxy-authorization"
             | "proxy-connection"
             | "te"
             | "trailer"
             | "transfer-encoding"
             | "upgrade"
+            | "via"
     )
 }
 
@@ -427,4 +432,27 @@ fn text(cx: &mut Context<'_>, place: &Place<'_>, written: &str) -> Option<Text> 
     } else {
         Text::Plain(expanded.text.to_string())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::field_name;
+
+    #[test]
+    fn a_route_may_change_what_the_gateway_does_not_write() {
+        for name in ["X-A", "server", "Set-Cookie", "Authorization", "X-Forwarded-Proto", "forwarded", "a_b"] {
+            assert_eq!(field_name(name), Ok(name.to_ascii_lowercase()));
+        }
+        for name in
+            ["", "a b", "a:", "\u{e9}", "Host", "VIA", "Date", "Content-Length", "transfer-encoding", "Connection"]
+        {
+            assert!(field_name(name).is_err(), "{name}");
+        }
+        for name in ["Keep-Alive", "TE", "Trailer", "Upgrade", "Expect", "Proxy-Connection", "Max-Forwards"] {
+            assert!(field_name(name).is_err(), "{name}");
+        }
+        for name in ["Proxy-Authorization", "Proxy-Authenticate"] {
+            assert!(field_name(name).is_err(), "{name}");
+        }
+    }
 }

@@ -39,7 +39,7 @@ mod method;
 mod octets;
 
 pub use chunked::BodyFault;
-pub use fields::{FieldFault, FieldSlots, Fields, MAX_FIELDS, editable, is_field_value};
+pub use fields::{FieldFault, FieldSlots, Fields, MAX_FIELDS};
 pub use forwarded::{ClientText, Forwarding};
 pub use framing::{BodyFraming, BodyReader, Decoded};
 pub use head::{HeadLimits, HeadScan, Parsed, Version};

@@ -178,3 +178,25 @@ fn max_forwards_is_counted_down_and_ends_here() {
     }
     assert_eq!(ask("OPTIONS /x", "many").status(), 400);
 }
+
+#[test]
+fn an_ipv6_host_has_one_spelling() {
+    let origin = Origin::naming_targets();
+    let gateway = Gateway::before(&origin);
+    for (host, status) in [
+        ("[::1]", 200),
+        ("[2001:DB8::1]:80", 200),
+        ("[::ffff:192.0.2.1]", 200),
+        ("[0:0::1]", 400),
+        ("[0:0:0:0:0:0:0:1]:80", 400),
+        ("[2001:0db8::1]", 400),
+        ("[::ffff:c000:201]", 400),
+    ] {
+        let mut client = gateway.client();
+        assert_eq!(
+            client.send(format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n")).response().status(),
+            status,
+            "{host}"
+        );
+    }
+}

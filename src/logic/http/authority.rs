@@ -1,8 +1,10 @@
 //! Host and port, as `Host` and absolute-form targets give them (RFC 3986 section 3.2 without user information).
 //!
 //! Narrower than the grammar on purpose: what a name may hold is what names in use hold. A comma, a quote or a percent sign in a host is legal
-//! somewhere in RFC 3986 and read differently by everybody.
+//! somewhere in RFC 3986 and read differently by everybody. An IPv6 address has one spelling (RFC 5952), up to the case of its letters: routes
+//! compare hosts as text, and `[0:0::1]` would not get what `[::1]` gets.
 
+use std::fmt::{self, Write};
 use std::net::Ipv6Addr;
 
 use super::head::decimal;
@@ -25,7 +27,10 @@ impl<'b> Authority<'b> {
         let name_bytes = match bytes.first()? {
             b'[' => {
                 let end = memchr::memchr(b']', bytes)?;
-                str::from_utf8(&bytes[1..end]).ok()?.parse::<Ipv6Addr>().ok()?;
+                let written = str::from_utf8(&bytes[1..end]).ok()?;
+                let address = written.parse::<Ipv6Addr>().ok()?;
+                let mut left = Unread(written.as_bytes());
+                write!(left, "{address}").ok().filter(|()| left.0.is_empty())?;
                 end + 1
             }
             _ => bytes.iter().take_while(|&&byte| is(byte, HOST)).count(),
@@ -51,6 +56,17 @@ impl<'b> Authority<'b> {
     }
 }
 
+/// What of a text did not come yet. Writing fails as soon as something else comes, in whatever case of letters.
+struct Unread<'b>(&'b [u8]);
+
+impl Write for Unread<'_> {
+    fn write_str(&mut self, part: &str) -> fmt::Result {
+        let (start, rest) = self.0.split_at_checked(part.len()).ok_or(fmt::Error)?;
+        self.0 = rest;
+        if start.eq_ignore_ascii_case(part.as_bytes()) { Ok(()) } else { Err(fmt::Error) }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -64,6 +80,9 @@ mod tests {
             ("127.0.0.1:80", Some(("127.0.0.1", Some(80)))),
             ("[::1]", Some(("[::1]", None))),
             ("[2001:db8::a]:443", Some(("[2001:db8::a]", Some(443)))),
+            ("[2001:DB8::A]", Some(("[2001:DB8::A]", None))),
+            ("[::]", Some(("[::]", None))),
+            ("[::ffff:192.0.2.1]", Some(("[::ffff:192.0.2.1]", None))),
             ("", None),
             (":80", None),
             ("a:", None),
@@ -85,6 +104,10 @@ mod tests {
             ("a;b", None),
             ("\"a\"", None),
             ("b\u{fc}cher.example", None),
+            ("[0:0::1]", None),
+            ("[0:0:0:0:0:0:0:1]", None),
+            ("[2001:0db8::a]", None),
+            ("[::ffff:c000:201]", None),
             ("[::1", None),
             ("[]", None),
             ("[::g]", None),

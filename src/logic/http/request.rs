@@ -69,7 +69,7 @@ pub enum RequestFault {
     MissingHost,
     #[error("Host is given more than once")]
     RepeatedHost,
-    #[error("Host is not a host name or address with an optional port")]
+    #[error("Host is neither a host name nor an address in its shortest form, with or without a port")]
     BadHost,
     #[error("the host of the request target is not the one in Host")]
     HostMismatch,

@@ -3,7 +3,6 @@
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use postern::config::plan::FieldEdits;
 use postern::logic::http::encode::{self, Persistence, RequestEncoding, RequestIdField, ResponseEncoding};
 use postern::logic::http::{
     BodyFraming, BodyReader, ClientText, FieldSlots, Forwarding, HeadLimits, Parsed, RequestHead, ResponseContext,
@@ -41,7 +40,6 @@ const BROWSER_REQUEST: &[u8] = b"GET /v2/ledger/accounts/4711?from=2025-01-01&to
 const SHORT_RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\nServer: origin\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\n\
     Content-Type: application/json\r\nContent-Length: 128\r\nConnection: keep-alive\r\n\r\n";
 
-static NO_EDITS: FieldEdits = FieldEdits { remove: Vec::new(), set: Vec::new(), add: Vec::new() };
 const REQUEST_ID: RequestIdField<'static> =
     RequestIdField { name: "x-request-id", value: b"0123456789abcdef0123456789abcdef" };
 
@@ -95,10 +93,9 @@ fn encoding(criterion: &mut Criterion) {
             framing: head.framing,
             forwarding,
             request_id: Some(REQUEST_ID),
-            edits: &NO_EDITS,
+            edits: &encode::NO_EDITS,
             expect_continue: false,
             upgrade: false,
-            close: false,
         };
         group.bench_function(name, |bencher| {
             bencher.iter(|| {
@@ -113,7 +110,7 @@ fn encoding(criterion: &mut Criterion) {
         framing: head.framing,
         persistence: Persistence::of(Version::Http11, true),
         request_id: Some(REQUEST_ID),
-        edits: &NO_EDITS,
+        edits: &encode::NO_EDITS,
         date: "Sun, 06 Nov 1994 08:49:37 GMT",
     };
     group.bench_function("response_short", |bencher| {

@@ -3,12 +3,14 @@
 //! It sees milestones and never bytes. The shell carries each [`Step`] out and reports what became of it; the simulator does the same without sockets.
 //!
 //! ```text
-//!            Connected            Responded           Relayed
-//!   Open ---------------> Attempt ---------> Relay ------------> Finish
-//!    ^  \ NotConnected       |  \ Failed       \ Broken
-//!    |   `-----------------. |   `-----.        `--------------> Abort
-//!    |                      vv          v
-//!    `-- once, when safe -- Failed?  -> Reply ------------------> (over)
+//!            Connected            Relayed
+//!   Open ---------------> Attempt ---------> Finish
+//!    ^  \ NotConnected     |    \ Broken
+//!    |   `-------------.   |     `---------> Abort
+//!    |                 |   | Failed            ^
+//!    |                 v   v                   | the client is gone
+//!    `-- once, when safe --+-------------------'
+//!                          `---------------> Reply
 //! ```
 //!
 //! The one repetition here is no retry policy but the repair of a race: a kept connection may have been closed by the backend while the request was
@@ -29,10 +31,8 @@ pub struct RequestFacts {
 pub enum Step {
     /// Get a connection; a `fresh` one was not used before.
     Open { fresh: bool },
-    /// Send the request and wait for the head of the final response.
+    /// Send the request and pass the response on.
     Attempt,
-    /// Pass the response on.
-    Relay,
     /// Answer in the upstream's stead.
     Reply(ProblemKind),
     /// The response went out whole.
@@ -48,10 +48,11 @@ pub enum Event {
         reused: bool,
     },
     NotConnected(DialFault),
-    /// The head of the final response is there.
-    Responded,
+    /// Nothing of a final response was passed on.
     Failed(AttemptFault),
+    /// The response was passed on whole.
     Relayed,
+    /// It broke off half-way.
     Broken,
 }
 
@@ -67,7 +68,7 @@ pub enum DialFault {
     ClientGone,
 }
 
-/// Why an attempt ended without the head of a final response.
+/// Why an attempt ended before anything of a final response was passed on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AttemptFault {
     pub kind: AttemptFaultKind,
@@ -121,7 +122,6 @@ impl Exchange {
                 DialFault::Deadline => Step::Reply(ProblemKind::DeadlineExceeded),
                 DialFault::ClientGone => Step::Abort,
             },
-            Event::Responded => Step::Relay,
             Event::Failed(fault) => self.failed(fault),
             Event::Relayed => Step::Finish,
             Event::Broken => Step::Abort,

@@ -8,7 +8,7 @@ use super::connection::Connection;
 use super::record::{Id, Record};
 use super::relay::Frame;
 use super::serve_h1::{DISCARD_BYTES, Session};
-use crate::config::plan::{FieldEdits, ListenerPlan, ProxyPlan, RouteAction, RoutePlan, UpstreamHost};
+use crate::config::plan::{ListenerPlan, ProxyPlan, RouteAction, RoutePlan, UpstreamHost};
 use crate::deadline::Deadline;
 use crate::ids::{RouteId, UpstreamId};
 use crate::logic::exchange::RequestFacts;
@@ -210,7 +210,6 @@ impl Context<'_> {
             edits: &route.request_fields,
             expect_continue: head.expect_continue,
             upgrade: head.upgrade.is_some(),
-            close: false,
         };
         encode::request(&mut out, head, &encoding);
         self.shard.give_back(rewritten);
@@ -235,7 +234,7 @@ impl Context<'_> {
 
     /// `OPTIONS *` and `OPTIONS http://host` ask about the gateway itself (RFC 9110 section 9.3.7, RFC 9112 section 3.2.4).
     fn reply_to_asterisk(&self, head: &RequestHead<'_>, record: &mut Record) -> Prepared {
-        self.reply(head, record, &Reply { status: 200, content_type: None, content: b"", edits: &NO_EDITS })
+        self.reply(head, record, &Reply { status: 200, content_type: None, content: b"", edits: &encode::NO_EDITS })
     }
 
     /// What may not be forwarded any more is answered here (RFC 9110 section 7.6.2). A TRACE would be answered with its own head, which
@@ -270,7 +269,7 @@ impl Context<'_> {
 
     fn problem(&self, head: &RequestHead<'_>, record: &mut Record, kind: ProblemKind, allow: Option<&str>) -> Prepared {
         let keep = self.keeps(head);
-        let problem = Problem { kind, allow, retry_after: None };
+        let problem = Problem { kind, allow };
         let bytes = encode_problem(self.shard, record, &problem, (head.method.is_head(), head.version, keep));
         Prepared::Reply { bytes, reader: BodyReader::new(head.framing), keep }
     }
@@ -281,8 +280,6 @@ impl Context<'_> {
         head.persistent && !self.is_last && !head.expect_continue && !is_long
     }
 }
-
-static NO_EDITS: FieldEdits = FieldEdits { remove: Vec::new(), set: Vec::new(), add: Vec::new() };
 
 fn reply_context<'a>(
     record: &'a Record,
@@ -325,7 +322,7 @@ pub fn encode_answer(shard: &Shard, record: &mut Record, request: &AdminRequest,
         status: answer.status,
         content_type: Some(answer.content_type),
         content: answer.body.as_bytes(),
-        edits: &NO_EDITS,
+        edits: &encode::NO_EDITS,
     };
     let mut bytes = shard.spare();
     let date = shard.date.borrow();

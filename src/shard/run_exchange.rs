@@ -50,7 +50,6 @@ pub async fn run(session: &mut Session, mut forward: Box<Forward>, record: &mut 
                 after = then;
                 next
             }
-            Step::Relay => unreachable!("an attempt relays what it got"),
             Step::Reply(problem) => return Box::pin(reply(session, forward, problem, record)).await,
             Step::Finish => {
                 // A tunnel lasts as long as its ends like.

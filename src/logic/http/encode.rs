@@ -49,8 +49,6 @@ pub struct RequestEncoding<'a> {
     pub expect_continue: bool,
     /// Ask for what [`RequestHead::upgrade`] asks for.
     pub upgrade: bool,
-    /// The connection is not kept for another request.
-    pub close: bool,
 }
 
 /// What the client gets instead of what came.
@@ -266,17 +264,16 @@ pub(super) fn finish(
     out.extend_from_slice(b"\r\n");
 }
 
-pub(super) static NO_EDITS: FieldEdits = FieldEdits { remove: Vec::new(), set: Vec::new(), add: Vec::new() };
+/// Changes nothing.
+pub static NO_EDITS: FieldEdits = FieldEdits { remove: Vec::new(), set: Vec::new(), add: Vec::new() };
 
 fn request_connection(out: &mut Vec<u8>, head: &RequestHead<'_>, plan: &RequestEncoding<'_>) {
     let upgrade = head.upgrade.filter(|_| plan.upgrade);
-    let options: &[u8] = match (upgrade.is_some(), plan.close, head.te_trailers) {
-        (true, _, false) => b"Connection: upgrade\r\n",
-        (true, _, true) => b"Connection: upgrade, TE\r\n",
-        (false, true, false) => b"Connection: close\r\n",
-        (false, true, true) => b"Connection: close, TE\r\n",
-        (false, false, true) => b"Connection: TE\r\n",
-        (false, false, false) => b"",
+    let options: &[u8] = match (upgrade.is_some(), head.te_trailers) {
+        (true, false) => b"Connection: upgrade\r\n",
+        (true, true) => b"Connection: upgrade, TE\r\n",
+        (false, true) => b"Connection: TE\r\n",
+        (false, false) => b"",
     };
     out.extend_from_slice(options);
     if let Some(protocols) = upgrade {

@@ -8,13 +8,10 @@ use super::{
     BodyFault, BodyFraming, BodyReader, FieldSlots, HeadLimits, HeadScan, Parsed, ResponseContext, parse_request,
     parse_response, target,
 };
-use crate::config::plan::FieldEdits;
 
 const LIMITS: HeadLimits = HeadLimits { bytes: 2048, fields: 24, target: 512 };
 /// Prefixes of a head that are parsed as well: every one of short heads.
 const PREFIXES: usize = 256;
-
-static NO_EDITS: FieldEdits = FieldEdits { remove: Vec::new(), set: Vec::new(), add: Vec::new() };
 
 /// A request head means the same wherever its bytes are cut, and holds nothing that could end a line or a head of ours.
 pub fn request_head(bytes: &[u8]) {
@@ -138,10 +135,9 @@ pub fn round_trip(bytes: &[u8]) {
             forwarded: false,
         },
         request_id: None,
-        edits: &NO_EDITS,
+        edits: &encode::NO_EDITS,
         expect_continue: head.expect_continue,
         upgrade: head.upgrade.is_some(),
-        close: !head.persistent,
     };
     let mut out = Vec::new();
     encode::request(&mut out, &head, &plan);

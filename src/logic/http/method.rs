@@ -51,22 +51,6 @@ impl<'b> Method<'b> {
         }
     }
 
-    /// The method without a tie to the buffer it was read from; `None` for extension methods.
-    pub fn known(self) -> Option<Method<'static>> {
-        Some(match self {
-            Method::Get => Method::Get,
-            Method::Head => Method::Head,
-            Method::Post => Method::Post,
-            Method::Put => Method::Put,
-            Method::Delete => Method::Delete,
-            Method::Connect => Method::Connect,
-            Method::Options => Method::Options,
-            Method::Trace => Method::Trace,
-            Method::Patch => Method::Patch,
-            Method::Extension(_) => return None,
-        })
-    }
-
     /// Asks for no change of state (RFC 9110 section 9.2.1).
     pub fn is_safe(self) -> bool {
         matches!(self, Method::Get | Method::Head | Method::Options | Method::Trace)

@@ -32,8 +32,6 @@ pub enum ProblemKind {
     RequestTimeout,
     #[error("the content is longer than this resource takes")]
     ContentTooLarge,
-    #[error("something went wrong inside the gateway")]
-    Internal,
     #[error("no address of the upstream is known")]
     NoEndpoint,
     #[error("no connection to the upstream could be made")]
@@ -46,10 +44,6 @@ pub enum ProblemKind {
     UpstreamFull,
     #[error("no connection to the upstream became free in time")]
     PendingTimeout,
-    #[error("the gateway is at its limit")]
-    Overloaded,
-    #[error("the gateway is shutting down")]
-    Draining,
     #[error("the upstream could not be reached in time")]
     ConnectTimeout,
     #[error("the upstream did not answer in time")]
@@ -68,10 +62,8 @@ impl ProblemKind {
             ProblemKind::MethodNotAllowed => 405,
             ProblemKind::RequestTimeout => 408,
             ProblemKind::ContentTooLarge => 413,
-            ProblemKind::Internal => 500,
             ProblemKind::ConnectFailed | ProblemKind::UpstreamReset | ProblemKind::BadUpstreamResponse => 502,
             ProblemKind::NoEndpoint | ProblemKind::UpstreamFull | ProblemKind::PendingTimeout => 503,
-            ProblemKind::Overloaded | ProblemKind::Draining => 503,
             ProblemKind::ConnectTimeout | ProblemKind::UpstreamTimeout | ProblemKind::DeadlineExceeded => 504,
         }
     }
@@ -82,14 +74,11 @@ impl ProblemKind {
             ProblemKind::Request(_) | ProblemKind::Body(_) | ProblemKind::Target(_) => "DPE",
             ProblemKind::RequestTimeout | ProblemKind::ContentTooLarge => "DPE",
             ProblemKind::RouteNotFound | ProblemKind::MethodNotAllowed => "NR",
-            ProblemKind::Internal => "-",
             ProblemKind::NoEndpoint => "UH",
             ProblemKind::ConnectFailed | ProblemKind::ConnectTimeout => "UF",
             ProblemKind::UpstreamReset => "UC",
             ProblemKind::BadUpstreamResponse => "UPE",
             ProblemKind::UpstreamFull | ProblemKind::PendingTimeout => "UO",
-            ProblemKind::Overloaded => "OM",
-            ProblemKind::Draining => "LR",
             ProblemKind::UpstreamTimeout => "UT",
             ProblemKind::DeadlineExceeded => "UT",
         }
@@ -105,15 +94,12 @@ impl ProblemKind {
             ProblemKind::MethodNotAllowed => "method-not-allowed",
             ProblemKind::RequestTimeout => "request-timeout",
             ProblemKind::ContentTooLarge => "content-too-large",
-            ProblemKind::Internal => "internal",
             ProblemKind::NoEndpoint => "no-endpoint",
             ProblemKind::ConnectFailed => "connect-failed",
             ProblemKind::UpstreamReset => "upstream-reset",
             ProblemKind::BadUpstreamResponse => "bad-upstream-response",
             ProblemKind::UpstreamFull => "upstream-full",
             ProblemKind::PendingTimeout => "pending-timeout",
-            ProblemKind::Overloaded => "overloaded",
-            ProblemKind::Draining => "draining",
             ProblemKind::ConnectTimeout => "connect-timeout",
             ProblemKind::UpstreamTimeout => "upstream-timeout",
             ProblemKind::DeadlineExceeded => "deadline-exceeded",
@@ -147,14 +133,11 @@ pub const SLUGS: &[&str] = &[
     "connect-timeout",
     "content-too-large",
     "deadline-exceeded",
-    "draining",
     "folded-field",
     "head-too-long",
     "host-mismatch",
-    "internal",
     "method-not-allowed",
     "no-endpoint",
-    "overloaded",
     "pending-timeout",
     "request-timeout",
     "route-not-found",
@@ -176,13 +159,11 @@ pub struct Problem<'a> {
     pub kind: ProblemKind,
     /// The methods that would be allowed, as `GET, HEAD`; a 405 must name them (RFC 9110 section 15.5.6).
     pub allow: Option<&'a str>,
-    /// Seconds after which it makes sense to ask again.
-    pub retry_after: Option<u32>,
 }
 
 impl From<ProblemKind> for Problem<'_> {
     fn from(kind: ProblemKind) -> Self {
-        Problem { kind, allow: None, retry_after: None }
+        Problem { kind, allow: None }
     }
 }
 
@@ -194,9 +175,6 @@ pub fn reply(out: &mut Vec<u8>, problem: &Problem<'_>, context: &ReplyContext<'_
     field(out, b"Cache-Control", b"no-store");
     if let Some(allow) = problem.allow {
         field(out, b"Allow", allow.as_bytes());
-    }
-    if let Some(seconds) = problem.retry_after {
-        field(out, b"Retry-After", itoa::Buffer::new().format(seconds).as_bytes());
     }
     let request_id = context.request_id.and_then(|id| str::from_utf8(id.value).ok());
     let mut length = Length(0);

@@ -85,7 +85,7 @@ fn ambiguous_framing_is_refused_and_reaches_no_backend() {
         } else {
             400..=400
         };
-        scene.refuse_in_pieces(lines, &post(lines, CONTENT), &[], status);
+        scene.refuse_with_one_of(lines, &post(lines, CONTENT), status);
     }
 }
 

@@ -30,12 +30,12 @@ impl Scene {
 
     /// Sends bytes that must be refused before the backend gets any of them.
     fn refuse(&self, what: &str, bytes: &[u8], status: u16) {
-        self.refuse_in_pieces(what, bytes, &[], status..=status);
+        self.refuse_with_one_of(what, bytes, status..=status);
     }
 
-    fn refuse_in_pieces(&self, what: &str, bytes: &[u8], cuts: &[usize], status: RangeInclusive<u16>) {
+    fn refuse_with_one_of(&self, what: &str, bytes: &[u8], status: RangeInclusive<u16>) {
         let mut client = self.gateway.client();
-        client.send_split(bytes, cuts);
+        client.send(bytes);
         let refusal = refusal(&mut client, what);
         assert!(status.contains(&refusal.status()), "{what}: {refusal}");
         self.assert_untouched(what);

@@ -37,7 +37,6 @@ fn sent_with(edits: &FieldEdits, came: &str, change: impl FnOnce(&mut RequestEnc
         edits,
         expect_continue: head.expect_continue,
         upgrade: true,
-        close: false,
     };
     change(&mut plan);
     let mut out = Vec::new();
@@ -136,13 +135,9 @@ fn the_plan_decides_what_is_asked_of_whom() {
         plan.path = "/other";
         plan.query = Some("q");
         plan.host = "b:8080";
-        plan.close = true;
         plan.request_id = Some(RequestIdField { name: "x-id", value: b"42" });
     });
-    assert_eq!(
-        text,
-        "GET /other?q HTTP/1.1\r\nHost: b:8080\r\nX-A: b\r\nVia: 1.1 postern\r\nConnection: close\r\nx-id: 42\r\n\r\n"
-    );
+    assert_eq!(text, "GET /other?q HTTP/1.1\r\nHost: b:8080\r\nX-A: b\r\nVia: 1.1 postern\r\nx-id: 42\r\n\r\n");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What an upstream is told about the client: `X-Forwarded-*` and `Forwarded` (RFC 7239).
 //!
-//! A client can write these fields as well as we can, those that we never write too. So what came is removed, unless the peer is a trusted proxy: then its word about
-//! the client before it is kept, and our own about the peer is added behind it.
+//! A client can write these fields as well as we can, those that we never write too. So what came is removed, unless the peer is a
+//! trusted proxy: then its word about the client before it is kept, and our own about the peer is added behind it.
 
 use std::fmt::Write;
 use std::net::{IpAddr, Ipv6Addr};

@@ -28,14 +28,11 @@ pub enum TargetFault {
 }
 
 /// Gives `path` its normal form. One that has it already comes back as it is; another is written to `scratch`, which is cleared first.
-/// `*`, the target of OPTIONS, is its own normal form.
+/// The `*` of OPTIONS is no path.
 ///
 /// # Errors
 /// [`TargetFault`]; the first one found.
 pub fn normalize<'a>(path: &'a str, scratch: &'a mut String) -> Result<&'a str, TargetFault> {
-    if path == "*" {
-        return Ok(path);
-    }
     if !path.starts_with('/') {
         return Err(TargetFault::NoSlash);
     }
@@ -118,7 +115,6 @@ mod tests {
     fn paths_have_one_spelling() {
         let cases = [
             ("/", "/"),
-            ("*", "*"),
             ("/a/b", "/a/b"),
             ("/a.b/.c", "/a.b/.c"),
             ("/a/...", "/a/..."),
@@ -164,6 +160,7 @@ mod tests {
         let cases = [
             ("", TargetFault::NoSlash),
             ("a", TargetFault::NoSlash),
+            ("*", TargetFault::NoSlash),
             ("%2Fa", TargetFault::NoSlash),
             ("/..", TargetFault::AboveRoot),
             ("/../a", TargetFault::AboveRoot),

@@ -177,7 +177,7 @@ impl Ring {
 
     /// Submits what was queued, waits if asked to, and wakes those whose operations or timers are done.
     ///
-    /// Returns how many completions came.
+    /// Returns how many completions came and timers went off: while it is none, nobody was woken.
     ///
     /// # Errors
     /// What `io_uring_enter(2)` says, interruptions and time-outs aside: nothing that a peer can cause.
@@ -194,11 +194,13 @@ impl Ring {
             self.reap(&mut core, &mut scratch)
         };
         self.now.set((self.clock)());
+        let by_operations = scratch.wakers.len();
         self.wheel.borrow_mut().advance(self.now.get(), &mut scratch.wakers);
+        let due = scratch.wakers.len() - by_operations;
         scratch.wakers.drain(..).for_each(Waker::wake);
         scratch.ended.drain(..).for_each(|operation| self.dismantle(operation));
         self.scratch.replace(scratch);
-        Ok(completed)
+        Ok(completed + due)
     }
 
     /// What other threads knock on to wake this ring.

@@ -57,6 +57,8 @@ pub fn check() -> Result<(), RingError> {
         (opcode::AsyncCancel::CODE, "ASYNC_CANCEL"),
         (opcode::MsgRingData::CODE, "MSG_RING"),
         (opcode::PollAdd::CODE, "POLL_ADD"),
+        (opcode::Timeout::CODE, "TIMEOUT"),
+        (opcode::TimeoutRemove::CODE, "TIMEOUT_REMOVE"),
     ];
     match needed.iter().find(|(code, _)| !probe.is_supported(*code)) {
         Some((_, operation)) => Err(RingError::OperationMissing { operation }),
@@ -84,10 +86,10 @@ pub(super) fn build(submissions: u32, completions: u32) -> Result<IoUring, RingE
 
 pub(super) fn setup_error(error: io::Error) -> RingError {
     let switch = std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled").unwrap_or_default();
-    explain(error, switch.trim(), memlock_limit())
+    explain(error, switch.trim(), memlock_limit(), &kernel_release())
 }
 
-fn explain(error: io::Error, switch: &str, memlock: u64) -> RingError {
+fn explain(error: io::Error, switch: &str, memlock: u64, release: &str) -> RingError {
     match error.raw_os_error() {
         Some(libc::ENOSYS) => RingError::NotBuiltIn,
         Some(libc::EPERM | libc::EACCES) if !matches!(switch, "" | "0") => {
@@ -97,7 +99,8 @@ fn explain(error: io::Error, switch: &str, memlock: u64) -> RingError {
         Some(libc::ENOMEM) if memlock < MEMLOCK_NEEDED => {
             RingError::MemlockTooSmall { soft: memlock, needed: MEMLOCK_NEEDED }
         }
-        Some(libc::EINVAL) => RingError::KernelTooOld { found: kernel_release() },
+        // What an old kernel says of flags that it does not know; but a sandbox may say so of anything.
+        Some(libc::EINVAL) => check_release(release).err().unwrap_or(RingError::Setup(error)),
         _ => RingError::Setup(error),
     }
 }
@@ -166,15 +169,17 @@ mod tests {
     #[test]
     fn each_refusal_names_the_setting_to_change() {
         let rows = [
-            (libc::ENOSYS, "0", u64::MAX, "CONFIG_IO_URING"),
-            (libc::EPERM, "2", u64::MAX, "sysctl -w kernel.io_uring_disabled=0"),
-            (libc::EPERM, "1", u64::MAX, "sysctl -w kernel.io_uring_disabled=0"),
-            (libc::EPERM, "0", u64::MAX, "seccomp"),
-            (libc::EACCES, "", u64::MAX, "seccomp"),
-            (libc::ENOMEM, "0", 65536, "LimitMEMLOCK"),
+            (libc::ENOSYS, "0", u64::MAX, "6.18.4", "CONFIG_IO_URING"),
+            (libc::EPERM, "2", u64::MAX, "6.18.4", "sysctl -w kernel.io_uring_disabled=0"),
+            (libc::EPERM, "1", u64::MAX, "6.18.4", "sysctl -w kernel.io_uring_disabled=0"),
+            (libc::EPERM, "0", u64::MAX, "6.18.4", "seccomp"),
+            (libc::EACCES, "", u64::MAX, "6.18.4", "seccomp"),
+            (libc::ENOMEM, "0", 65536, "6.18.4", "LimitMEMLOCK"),
+            (libc::EINVAL, "0", u64::MAX, "5.15.0", "5.15.0 is too old"),
+            (libc::EINVAL, "0", u64::MAX, "6.18.4", "could not be set up"),
         ];
-        for (code, switch, memlock, named) in rows {
-            let error = explain(io::Error::from_raw_os_error(code), switch, memlock).to_string();
+        for (code, switch, memlock, release, named) in rows {
+            let error = explain(io::Error::from_raw_os_error(code), switch, memlock, release).to_string();
             assert!(error.contains(named), "{code}: {error}");
         }
     }

@@ -219,6 +219,8 @@ impl Operation {
             && let Some(size) = self.kind.size()
         {
             self.state = State::Parked(self.state.take_waker());
+            // A cancel that is queued finds nothing any more: once submitted again, the operation can be overrun again.
+            self.stopping = false;
             return Next::Park(size);
         }
         if let Kind::Send { outgoing, until, .. } = &mut self.kind
@@ -269,7 +271,8 @@ impl Operation {
         Some(fault.then(|| io::Error::from_raw_os_error(-result)))
     }
 
-    /// The entry with which a parked receive is submitted again. Takes its buffer off what is `queued`, by size; `None` if there is none that serves.
+    /// The entry with which a parked receive is submitted again. Takes its buffer off what is `queued`, by size; `None` if there is none that serves,
+    /// or if nobody has taken what came before.
     pub fn resubmission(&mut self, queued: &mut [u16; Size::ALL.len()]) -> Option<squeue::Entry> {
         let fd = types::Fd(self.socket.as_ref()?.as_raw_fd());
         let mut take = |size: Size| {
@@ -282,6 +285,7 @@ impl Operation {
                 *size = take(*size).or_else(|| take(Size::Small))?;
                 Some(stream::receive_entry(fd, *size, Expect::Now))
             }
+            Kind::Datagrams { received, .. } if received.len() > DATAGRAMS_AHEAD => None,
             Kind::Datagrams { header, .. } => take(Size::Large).map(|_| datagram::receive_entry(fd, header)),
             _ => None,
         }

@@ -347,3 +347,22 @@ fn a_waker_that_panics_leaves_the_ring_usable() {
     drop(stream);
     executor.assert_idle();
 }
+
+#[test]
+fn a_ring_whose_clock_panics_while_it_is_dropped_leaks_what_the_kernel_may_use() {
+    thread_local!(static BROKEN: Cell<bool> = const { Cell::new(false) });
+    fn clock() -> Instant {
+        assert!(!BROKEN.get(), "as planned");
+        Instant::now()
+    }
+
+    let buffers = BufferCounts { small: 1, large: 1 };
+    let ring = Ring::new(RingConfig { buffers, clock }).expect("a ring");
+    let (stream, _peer) = half_pair(&ring);
+    drop(stream.receive(Size::Small, Expect::Later));
+    let socket = Rc::downgrade(&stream.socket);
+    let memory = Rc::downgrade(&ring.buffers);
+    BROKEN.set(true);
+    drop((stream, ring));
+    assert!(socket.upgrade().is_some() && memory.upgrade().is_some());
+}

@@ -98,10 +98,20 @@ fn rust_files() -> Vec<PathBuf> {
     folders.iter().flat_map(|folder| files_under(&root().join(folder), "rs")).collect()
 }
 
-/// Code without its comments and without what follows `#[cfg(test)]` at the start of a line.
+/// Code without its comments and without the test module at its end. One that is declared only, in a file of its own, ends nothing.
 fn production_code(text: &str) -> String {
-    let code = text.split("\n#[cfg(test)]\nmod ").next().unwrap_or_default();
+    let is_inline = |rest: &str| rest.lines().next().is_some_and(|line| line.ends_with('{'));
+    let tests = text.match_indices(TEST_MODULE).find(|(at, _)| is_inline(&text[at + TEST_MODULE.len()..]));
+    let code = tests.map_or(text, |(at, _)| &text[..at]);
     code.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
+}
+
+const TEST_MODULE: &str = "\n#[cfg(test)]\nmod ";
+
+#[test]
+fn production_code_ends_with_an_inline_test_module_only() {
+    let text = "//! a\nmod a;\n#[cfg(test)]\nmod tests;\nfn b() {}\n#[cfg(test)]\nmod more {\nfn c() {}\n}\n";
+    assert_eq!(production_code(text), "mod a;\n#[cfg(test)]\nmod tests;\nfn b() {}");
 }
 
 fn is_test(file: &Path) -> bool {

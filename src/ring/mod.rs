@@ -111,12 +111,29 @@ struct Core {
 /// What a turn found, to be acted on outside the core's borrow: wakers and destructors may call back into the ring.
 #[derive(Default)]
 struct Scratch {
-    wakers: Vec<Waker>,
+    wakers: VecDeque<Waker>,
     ended: Vec<Operation>,
     /// Sends of which a part has gone out.
     unfinished: Vec<Key>,
     /// Operations that bring more than anybody takes.
     overrun: Vec<Key>,
+}
+
+/// A turn's scratch. A waker that panics leaves the others in it to the next turn.
+struct Found<'r> {
+    ring: &'r Ring,
+    scratch: Scratch,
+}
+
+impl Drop for Found<'_> {
+    fn drop(&mut self) {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let mut kept = self.ring.scratch.borrow_mut();
+        // Of a turn within this one that did not end.
+        scratch.wakers.append(&mut kept.wakers);
+        scratch.ended.append(&mut kept.ended);
+        *kept = scratch;
+    }
 }
 
 /// What a ring holds at the moment, for tests and metrics.
@@ -183,25 +200,28 @@ impl Ring {
     /// # Errors
     /// What `io_uring_enter(2)` says, interruptions and time-outs aside: nothing that a peer can cause.
     pub fn turn(&self, wait: Wait) -> io::Result<usize> {
-        let mut scratch = self.scratch.take();
+        let mut found = Found { ring: self, scratch: self.scratch.take() };
+        let scratch = &mut found.scratch;
+        let left_over = scratch.wakers.len();
         let completed = {
             let mut core = self.core.borrow_mut();
             let more_to_unpark = core.unpark(&self.buffers);
-            let may_sleep = wait == Wait::UntilEvent && !more_to_unpark && !self.rung.get();
+            let may_sleep = wait == Wait::UntilEvent && !more_to_unpark && !self.rung.get() && left_over == 0;
             if may_sleep {
                 core.arm_alarm(self.wheel.borrow().next(), self.clock);
             }
             core.enter(may_sleep)?;
-            self.reap(&mut core, &mut scratch)
+            self.reap(&mut core, scratch)
         };
         self.now.set((self.clock)());
         let by_operations = scratch.wakers.len();
         self.wheel.borrow_mut().advance(self.now.get(), &mut scratch.wakers);
         let due = scratch.wakers.len() - by_operations;
-        scratch.wakers.drain(..).for_each(Waker::wake);
+        while let Some(waker) = scratch.wakers.pop_front() {
+            waker.wake();
+        }
         scratch.ended.drain(..).for_each(|operation| self.dismantle(operation));
-        self.scratch.replace(scratch);
-        Ok(completed + due)
+        Ok(left_over + completed + due)
     }
 
     /// What other threads knock on to wake this ring.

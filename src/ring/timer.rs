@@ -108,7 +108,7 @@ impl Wheel {
     }
 
     /// Hands out the wakers of all timers due at `now`.
-    pub fn advance(&mut self, now: Instant, woken: &mut Vec<Waker>) {
+    pub fn advance(&mut self, now: Instant, woken: &mut impl Extend<Waker>) {
         if self.next().is_none_or(|next| now < next) {
             return;
         }
@@ -132,7 +132,7 @@ impl Wheel {
         next
     }
 
-    fn empty_slot(&mut self, level: usize, slot: usize, now: Instant, woken: &mut Vec<Waker>) {
+    fn empty_slot(&mut self, level: usize, slot: usize, now: Instant, woken: &mut impl Extend<Waker>) {
         let home = level * SLOTS + slot;
         let mut key = std::mem::replace(&mut self.heads[home], NOWHERE);
         self.occupied[level] &= !(1 << slot);

@@ -341,8 +341,16 @@ fn a_waker_that_panics_leaves_the_ring_usable() {
     let mut receiving = stream.receive(Size::Small, Expect::Later);
     assert!(Pin::new(&mut receiving).poll(&mut Context::from_waker(&waker)).is_pending());
     peer.write_all(b"x").expect("room");
-    let turned = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| executor.settle()));
+    // Another that is woken by the same turn, after the one that panics.
+    let (other, mut other_peer) = half_pair(&executor.ring);
+    let mut waiting = other.receive(Size::Small, Expect::Later);
+    assert!(Pin::new(&mut waiting).poll(&mut Context::from_waker(&executor.waker(7))).is_pending());
+    other_peer.write_all(b"y").expect("room");
+    let turned = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| executor.turn(Wait::No)));
     assert!(turned.is_err());
+    executor.turn(Wait::UntilEvent);
+    assert_eq!(executor.ready.pop(), Some(7));
+    drop((waiting, other));
     assert_eq!(executor.run(receiving).expect("bytes").as_deref(), Some(&b"x"[..]));
     drop(stream);
     executor.assert_idle();

@@ -120,8 +120,9 @@ fn no_knock_between_two_rings_is_lost() {
                     executor.ring.knock(&theirs);
                     continue;
                 }
-                executor.turn(Wait::UntilEvent);
-                executor.ring.answer_door();
+                while !executor.ring.answer_door() {
+                    executor.turn(Wait::UntilEvent);
+                }
             }
         })
     };

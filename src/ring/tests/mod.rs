@@ -119,7 +119,10 @@ impl Executor {
         let soon = self.ring.now() + PATIENCE / 10;
         let polled = self.watchdog.borrow_mut().poll_expired(soon, &mut Context::from_waker(Waker::noop()));
         assert!(polled.is_pending());
-        self.ring.turn(wait).expect("a turn")
+        let came = self.ring.turn(wait).expect("a turn");
+        // Virtual time may pass in leaps, but not within a wait.
+        assert!(wait == Wait::No || self.ring.now() < soon, "the watchdog ended the wait: a wake-up was lost");
+        came
     }
 
     /// Whether nothing is left: no operation, buffer or timer but the watchdog.

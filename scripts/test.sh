@@ -9,12 +9,13 @@ started=$SECONDS
 step() { printf '%s==> %s%s  (%ds)\n' "$bold" "$*" "$off" "$((SECONDS - started))"; }
 trap 'printf "%sfailed%s after %ds\n" "$red" "$off" "$((SECONDS - started))"' ERR
 
-# Tests talk to real peers: nginx and curl. A C compiler builds the executor and the allocator.
+# Tests talk to real peers: nginx and curl. The benchmark and the soak are Python. A C compiler builds the executor and the allocator.
 packages=()
 command -v cc >/dev/null || packages+=(gcc libc6-dev)
 command -v make >/dev/null || packages+=(make)
 command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || packages+=(nginx-light)
 command -v curl >/dev/null || packages+=(curl)
+command -v python3 >/dev/null || packages+=(python3)
 if [ ${#packages[@]} -gt 0 ]; then
   step "installing ${packages[*]}"
   [ "$(id -u)" = 0 ] || { echo "missing: ${packages[*]}: install them, or run this as root" >&2; exit 1; }
@@ -25,10 +26,11 @@ fi
 
 step "format"
 cargo fmt --check
+cargo fmt --check --manifest-path fuzz/Cargo.toml
 step "lints"
 cargo clippy --all-targets --quiet -- -D warnings
-step "tests of the comparison benchmark"
-(cd scripts && PYTHONDONTWRITEBYTECODE=1 python3 -m unittest -q bench.tests)
+step "tests of the comparison benchmark and of the soak"
+(cd scripts && PYTHONDONTWRITEBYTECODE=1 python3 -m unittest -q bench.tests soak.tests)
 step "tests"
 cargo test --quiet
 step "documentation"

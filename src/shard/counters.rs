@@ -119,7 +119,7 @@ const PROBLEMS: Family = Family {
 };
 
 /// Kinds that exist, but that no client can be told of: a series that cannot move only misleads.
-const UNTOLD: [&str; 4] = ["draining", "internal", "overloaded", "truncated-content"];
+const UNTOLD: [&str; 1] = ["truncated-content"];
 
 /// Durations by bucket, not yet cumulated, and their sum.
 #[derive(Default)]

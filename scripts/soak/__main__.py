@@ -51,7 +51,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--minutes", type=_positive, default=10.0, help="length of the run; default: 10")
     parser.add_argument("--binary", type=Path, metavar="PATH",
-                        help="what to run; default: target/release/postern, which is built if it is missing")
+                        help="what to run; default: a release build of this tree")
     parser.add_argument("--seed", default=f"{random.SystemRandom().getrandbits(32):08x}",
                         help="what each client does and which backend is killed when; default: another each time")
     return parser.parse_args()
@@ -184,8 +184,8 @@ def main() -> int:
     # So that everything that was started is ended.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(INVALID))
     binary = arguments.binary or RELEASE
-    if arguments.binary is None and not RELEASE.exists():
-        subprocess.run(["cargo", "build", "--release"], cwd=REPOSITORY, check=True)
+    if arguments.binary is None:
+        subprocess.run(["cargo", "build", "--release", "--bin", "postern"], cwd=REPOSITORY, check=True)
     if not os.access(binary, os.X_OK):
         print(f"soak: {binary} is no program", file=sys.stderr)
         return INVALID

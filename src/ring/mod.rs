@@ -465,9 +465,10 @@ impl Core {
         let wanted = u32::from(may_sleep && self.backlog.is_empty());
         match self.gate.enter(queued, wanted) {
             Ok(()) => Ok(()),
-            // A signal came; completions must be taken, or memory found, before more can be submitted: then this turn takes what is there.
             Err(error) => match error.raw_os_error() {
-                Some(libc::EINTR | libc::EBUSY | libc::EAGAIN) => Ok(()),
+                Some(libc::EINTR) => Ok(()),
+                // Completions must be taken, or memory found, before more can be submitted. Having failed to submit, the kernel has not brought any.
+                Some(libc::EBUSY | libc::EAGAIN) => self.gate.enter(0, 0),
                 _ => Err(error),
             },
         }

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Compares Postern with nginx, HAProxy and Envoy: scripts/bench/run.sh --help
 set -eu
-cd "$(dirname "$0")/.."
+scripts="$(cd "$(dirname "$0")/.." && pwd)"
 # Debian keeps nginx and haproxy where only root looks.
 PATH="$PATH:/usr/sbin"
 
@@ -20,4 +20,5 @@ if [ -n "$missing" ]; then
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing libc6-dev python3-venv >&2
 fi
 
-PYTHONPYCACHEPREFIX="$PWD/../target/bench/pycache" exec python3 -m bench "$@"
+export PYTHONPATH="$scripts" PYTHONPYCACHEPREFIX="$scripts/../target/bench/pycache"
+exec python3 -m bench "$@"

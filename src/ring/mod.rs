@@ -463,14 +463,16 @@ impl Core {
         }
         let queued = self.uring.submission().len();
         let wanted = u32::from(may_sleep && self.backlog.is_empty());
-        match self.gate.enter(queued, wanted) {
-            Ok(()) => Ok(()),
-            Err(error) => match error.raw_os_error() {
-                Some(libc::EINTR) => Ok(()),
-                // Completions must be taken, or memory found, before more can be submitted. Having failed to submit, the kernel has not brought any.
-                Some(libc::EBUSY | libc::EAGAIN) => self.gate.enter(0, 0),
-                _ => Err(error),
-            },
+        let is_passing =
+            |error: &io::Error| matches!(error.raw_os_error(), Some(libc::EINTR | libc::EBUSY | libc::EAGAIN));
+        let entered = match self.gate.enter(queued, wanted) {
+            // Completions must be taken, or memory found, before more can be submitted. Having failed to submit, the kernel has not brought any.
+            Err(error) if is_passing(&error) => self.gate.enter(0, 0),
+            entered => entered,
+        };
+        match entered {
+            Err(error) if is_passing(&error) => Ok(()),
+            entered => entered,
         }
     }
 

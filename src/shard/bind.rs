@@ -140,8 +140,17 @@ fn try_bind(address: &SocketAddress, wanted: usize, claims: &mut Claims) -> io::
         SocketAddress::Ip(address) => {
             // Without `SO_REUSEPORT` first: with it, a second gateway of the same user would take a share of the first one's connections unnoticed.
             drop(bind_tcp(*address, false)?);
-            claims.tcp.push(*address);
-            (0..wanted).map(|_| bind_tcp(*address, true).map(OwnedFd::from)).collect()
+            let mut sockets = vec![bind_tcp(*address, true)?];
+            // Port 0 is a free one, and all shards' the same.
+            let taken = sockets[0].local_addr()?.as_socket().unwrap_or(*address);
+            if taken != *address {
+                tracing::info!(wanted = %address, %taken, "a free port");
+            }
+            for _ in 1..wanted {
+                sockets.push(bind_tcp(taken, true)?);
+            }
+            claims.tcp.push(taken);
+            Ok(sockets.into_iter().map(OwnedFd::from).collect())
         }
         SocketAddress::Unix(path) => {
             let socket = bind_unix(path)?;
@@ -287,6 +296,19 @@ mod tests {
         drop((sockets, claims));
 
         assert!(place.0.exists());
+    }
+
+    #[test]
+    fn a_free_port_is_the_same_for_all_shards() {
+        let (sockets, claims) = claim(&SocketAddress::Ip(([127, 0, 0, 1], 0).into())).expect("there are free ports");
+
+        let ports: Vec<SocketAddr> = sockets
+            .into_iter()
+            .map(|socket| Socket::from(socket).local_addr().ok().and_then(|it| it.as_socket()).expect("bound"))
+            .collect();
+
+        assert!(ports[0].port() != 0 && ports[0] == ports[1], "{ports:?}");
+        assert_eq!(claims.tcp, [ports[0]]);
     }
 
     #[test]

@@ -365,3 +365,21 @@ impl Drop for InFlight {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The cancel of an overrun operation finds nothing when the buffers have run out in the same batch.
+    #[test]
+    fn an_operation_that_is_parked_while_it_is_being_stopped_can_be_stopped_again() {
+        let mut operations = Operations::new();
+        let key = operations.insert(Kind::Receive { size: Size::Large }, None);
+        let operation = operations.get_mut(key).expect("inserted above");
+        operation.stopping = true;
+
+        assert!(matches!(operation.complete(-libc::ENOBUFS, None, false), Next::Park(Size::Large)));
+
+        assert!(!operation.stopping);
+    }
+}

@@ -440,8 +440,8 @@ fn why_cut<T>(relayed: &Result<Result<T, RelayFault>, ClientFault>) -> Option<Cu
     match relayed {
         Ok(Ok(_)) => None,
         Ok(Err(fault)) => Some(Cut::of_download(fault)),
-        Err(ClientFault::Gone) => Some(Cut::ClientGone),
-        Err(ClientFault::Upload(fault)) => Some(Cut::of_attempt(content_fault(fault))),
+        // Once a response is under way, a fault of the upload only ends that.
+        Err(ClientFault::Gone | ClientFault::Upload(_)) => Some(Cut::ClientGone),
     }
 }
 

@@ -161,6 +161,21 @@ mod tests {
     }
 
     #[test]
+    fn a_task_that_never_rests_does_not_keep_timers_from_going_off() {
+        on_a_shard(async {
+            let ring = ring(Instant::now);
+            let slept = sleep(&ring, 5 * MS);
+            let until = slept.clone();
+            let restless = note(&ring, async move {
+                while until.get().is_none() {
+                    Pass::default().await;
+                }
+            });
+            drive(&ring, Duration::ZERO, || restless.get().is_some()).await.expect("turns");
+        });
+    }
+
+    #[test]
     fn a_task_that_yields_more_often_than_there_are_passes_goes_on() {
         for busy_poll in [Duration::ZERO, MS] {
             on_a_shard(async move {

@@ -15,6 +15,7 @@ mod listener;
 mod operation;
 mod outgoing;
 pub mod probe;
+mod queues;
 mod socket;
 mod stream;
 #[cfg(test)]
@@ -30,7 +31,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use io_uring::{IoUring, cqueue, opcode, squeue, types};
+use io_uring::{cqueue, opcode, squeue, types};
 
 pub use buffers::{Buf, BufferCounts, LARGE_BYTES, SMALL_BYTES, Size};
 pub use datagram::{Datagram, Packet, Received, SendPacket};
@@ -42,9 +43,9 @@ pub use stream::{Expect, Posted, Receive, Send, Stream};
 pub use timer::{Expired, Timer, Wheel, Within};
 
 use buffers::{Buffers, SharedBuffers};
-use gate::Gate;
 use operation::{Ended, InFlight, Key, Kind, Next, Operation, Operations, State};
 use outgoing::Message;
+use queues::Core;
 use socket::Socket;
 
 /// Submissions that one turn can carry before it needs a second system call.
@@ -88,24 +89,6 @@ pub struct Ring {
     parked_total: Cell<u64>,
     scratch: RefCell<Scratch>,
     spares: RefCell<Vec<Vec<u8>>>,
-}
-
-struct Core {
-    gate: Gate,
-    uring: IoUring,
-    operations: Operations,
-    /// When the time-out that is in the kernel goes off.
-    alarm: Option<Instant>,
-    alarm_after: Box<types::Timespec>,
-    /// Submissions that found the queue full.
-    backlog: VecDeque<squeue::Entry>,
-    /// Receives that found no buffer, by the size that they asked for.
-    parked: [VecDeque<Key>; Size::ALL.len()],
-    #[expect(
-        clippy::vec_box,
-        reason = "a message must not move while the kernel may read it, so boxes are what is lent"
-    )]
-    messages: Vec<Box<Message>>,
 }
 
 /// What a turn found, to be acted on outside the core's borrow: wakers and destructors may call back into the ring.
@@ -162,18 +145,8 @@ impl Ring {
         let fd = unsafe { BorrowedFd::borrow_raw(uring.as_raw_fd()) };
         let doorbell = fd.try_clone_to_owned().and_then(Doorbell::new).map_err(probe::setup_error)?;
         let now = (config.clock)();
-        let core = Core {
-            gate: Gate::new(&uring),
-            alarm: None,
-            alarm_after: Box::default(),
-            uring,
-            operations: Operations::new(),
-            backlog: VecDeque::new(),
-            parked: Default::default(),
-            messages: Vec::with_capacity(SPARE_MESSAGES),
-        };
         let ring = Self {
-            core: RefCell::new(core),
+            core: RefCell::new(Core::new(uring)),
             buffers: Rc::new(RefCell::new(buffers)),
             wheel: RefCell::new(Wheel::new(now)),
             clock: config.clock,
@@ -206,7 +179,11 @@ impl Ring {
         let completed = {
             let mut core = self.core.borrow_mut();
             let more_to_unpark = core.unpark(&self.buffers);
-            let may_sleep = wait == Wait::UntilEvent && !more_to_unpark && !self.rung.get() && left_over == 0;
+            let may_sleep = wait == Wait::UntilEvent
+                && !more_to_unpark
+                && !self.rung.get()
+                && left_over == 0
+                && !core.is_quiet_one_awaited();
             if may_sleep {
                 core.arm_alarm(self.wheel.borrow().next(), self.clock);
             }
@@ -378,6 +355,7 @@ impl Ring {
                 Next::SendRest => scratch.unfinished.push(key),
             }
         }
+        count += core.conclude_quiet(scratch);
         scratch.unfinished.drain(..).for_each(|key| core.send_rest(key));
         scratch.overrun.drain(..).for_each(|key| core.cancel(key));
         if !listening {
@@ -430,134 +408,6 @@ impl Ring {
 
     fn wheel(&self) -> &RefCell<Wheel> {
         &self.wheel
-    }
-}
-
-impl Core {
-    /// # Safety
-    /// The memory and the descriptors that the entry names must live until its last completion.
-    unsafe fn push(&mut self, entry: squeue::Entry) {
-        if self.backlog.is_empty() {
-            // SAFETY: the caller's promise.
-            if unsafe { self.uring.submission().push(&entry) }.is_ok() {
-                return;
-            }
-            // What the kernel takes now makes room; an error shows again, and is told, in the next turn.
-            let _ = self.uring.submit();
-            // SAFETY: the caller's promise.
-            if unsafe { self.uring.submission().push(&entry) }.is_ok() {
-                return;
-            }
-        }
-        self.backlog.push_back(entry);
-    }
-
-    /// Submits, and waits for a completion if it `may_sleep`.
-    fn enter(&mut self, may_sleep: bool) -> io::Result<()> {
-        while let Some(entry) = self.backlog.front() {
-            // SAFETY: `push` was promised the same for this entry.
-            if unsafe { self.uring.submission().push(entry) }.is_err() {
-                break;
-            }
-            self.backlog.pop_front();
-        }
-        let queued = self.uring.submission().len();
-        let wanted = u32::from(may_sleep && self.backlog.is_empty());
-        let is_passing =
-            |error: &io::Error| matches!(error.raw_os_error(), Some(libc::EINTR | libc::EBUSY | libc::EAGAIN));
-        let entered = match self.gate.enter(queued, wanted) {
-            // Completions must be taken, or memory found, before more can be submitted. Having failed to submit, the kernel has not brought any.
-            Err(error) if is_passing(&error) => self.gate.enter(0, 0),
-            entered => entered,
-        };
-        match entered {
-            Err(error) if is_passing(&error) => Ok(()),
-            entered => entered,
-        }
-    }
-
-    /// Sees to it that a wait ends at `next`, by a time-out that stays in the kernel from wait to wait: one for each would cost more than most waits.
-    fn arm_alarm(&mut self, next: Option<Instant>, clock: fn() -> Instant) {
-        let Some(next) = next else { return };
-        if self.alarm.is_some_and(|alarm| alarm <= next) {
-            // It may go off before anything is due. Then it is set anew.
-            return;
-        }
-        if self.alarm.replace(next).is_some() {
-            let remove = opcode::TimeoutRemove::new(Key::ALARM.user_data()).build();
-            // SAFETY: the entry names no memory.
-            unsafe { self.push(remove.user_data(Key::IGNORED.user_data())) };
-        }
-        *self.alarm_after = types::Timespec::from(next.saturating_duration_since(clock()));
-        let alarm = opcode::Timeout::new(&raw const *self.alarm_after).build().user_data(Key::ALARM.user_data());
-        // SAFETY: the duration is boxed, lives as long as the ring, and is read when the entry is submitted. One that is written again before that lends its
-        // alarm the later duration, which the removal queued behind it undoes.
-        unsafe { self.push(alarm) };
-    }
-
-    /// Submits parked receives again, no more than there are buffers for: the kernel would only refuse them again. A long one makes do with a small
-    /// buffer.
-    ///
-    /// Returns whether others stay parked that those which were submitted may leave buffers for.
-    fn unpark(&mut self, buffers: &SharedBuffers) -> bool {
-        buffers.borrow_mut().refill();
-        let mut queued = Size::ALL.map(|size| buffers.borrow().queued(size));
-        let (mut submitted, mut parked) = (false, false);
-        for size in Size::ALL {
-            for _ in 0..self.parked[size as usize].len() {
-                if queued[..=size as usize].iter().all(|queued| *queued == 0) {
-                    break;
-                }
-                let Some(key) = self.parked[size as usize].pop_front() else { break };
-                let operation = self.operations.get_mut(key).expect("an operation that is given up leaves the queue");
-                let Some(entry) = operation.resubmission(&mut queued) else {
-                    self.parked[size as usize].push_back(key);
-                    continue;
-                };
-                operation.state = State::Waiting(operation.state.take_waker());
-                submitted = true;
-                // SAFETY: the operation owns what its entry names, as it did the first time.
-                unsafe { self.push(entry.user_data(key.user_data())) };
-            }
-            parked |= !self.parked[size as usize].is_empty();
-        }
-        submitted && parked
-    }
-
-    /// Cancels what the kernel has, and ends what is parked. Returns who waited for the latter.
-    fn cancel_all(&mut self) -> Vec<Waker> {
-        let cancel = opcode::AsyncCancel2::new(types::CancelBuilder::any()).build();
-        // SAFETY: the entry names no memory.
-        unsafe { self.push(cancel.user_data(Key::IGNORED.user_data())) };
-        // The alarm is cancelled like everything else: the next wait sets its own.
-        self.alarm = None;
-        let mut wakers = Vec::new();
-        for key in self.parked.iter_mut().flat_map(|parked| parked.drain(..)) {
-            let operation = self.operations.get_mut(key).expect("an operation that is given up leaves the queue");
-            wakers.extend(operation.state.take_waker());
-            operation.state = State::Done { result: -libc::ECANCELED, buf: None };
-        }
-        wakers
-    }
-
-    fn cancel(&mut self, key: Key) {
-        let cancel = opcode::AsyncCancel::new(key.user_data()).build();
-        // SAFETY: the entry names no memory.
-        unsafe { self.push(cancel.user_data(Key::IGNORED.user_data())) };
-    }
-
-    fn send_rest(&mut self, key: Key) {
-        let Some(operation) = self.operations.get_mut(key) else { return };
-        let Some(socket) = &operation.socket else { return };
-        let entry = stream::send_entry(types::Fd(socket.as_raw_fd()), &mut operation.kind);
-        // SAFETY: the operation owns what its entry names, as it did the first time.
-        unsafe { self.push(entry.user_data(key.user_data())) };
-    }
-
-    fn listen_for_knocks(&mut self, bell: &Doorbell) {
-        let poll = opcode::PollAdd::new(types::Fd(bell.event_fd()), libc::POLLIN as u32).multi(true).build();
-        // SAFETY: the entry names no memory; the ring owns a clone of its own bell for as long as it lives.
-        unsafe { self.push(poll.user_data(Key::EVENT.user_data())) };
     }
 }
 

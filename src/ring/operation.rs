@@ -61,6 +61,8 @@ pub(super) enum Kind {
         outgoing: Outgoing,
         message: Option<Box<Message>>,
         until: Until,
+        /// Submitted so that the kernel says nothing if all of it goes out at once.
+        quiet: bool,
     },
     Connect {
         _address: Box<socket2::SockAddr>,
@@ -122,7 +124,7 @@ pub(super) enum Next {
     Wake(Option<Waker>),
     /// There was no buffer of this size.
     Park(Size),
-    /// Part of what is to be sent has gone out, and the rest is to follow.
+    /// Part of what is to be sent has gone out, or none for want of room, and the rest is to follow.
     SendRest,
     /// Everything has gone out, and nobody wants to hear of it.
     Vanish,
@@ -223,6 +225,12 @@ impl Operation {
             self.stopping = false;
             return Next::Park(size);
         }
+        if let Kind::Send { quiet, .. } = &mut self.kind
+            && std::mem::take(quiet)
+            && result == -libc::EAGAIN
+        {
+            return Next::SendRest;
+        }
         if let Kind::Send { outgoing, until, .. } = &mut self.kind
             && *until != Until::Some
             && let Ok(sent) = usize::try_from(result)
@@ -252,6 +260,13 @@ impl Operation {
             self.state = State::Done { result, buf: unclaimed };
         }
         Next::Wake(waker)
+    }
+
+    /// Takes in that the kernel, having had its say, has said nothing of this: a quiet send has gone out whole. `None` if there was something to say.
+    pub fn complete_unheard(&mut self) -> Option<Next> {
+        let Kind::Send { outgoing, quiet: true, .. } = &self.kind else { return None };
+        let sent = i32::try_from(outgoing.remaining()).expect("sends are small");
+        Some(self.complete(sent, None, false))
     }
 
     /// Whether more has come than anybody took. Says so once: the operation is to be cancelled then.

@@ -56,6 +56,9 @@ impl Stream {
 
     /// Receives what is there next, in a buffer taken only when there is something.
     ///
+    /// One shot each, although the kernel could go on by itself, for less: it then misses a reset that came together with the bytes before it, and would
+    /// hand out buffers that nobody has asked for.
+    ///
     /// One receive at a time; dropping it unfinished may lose bytes that arrived, so a stream whose receive was dropped is good for closing only.
     pub fn receive(&self, size: Size, expect: Expect) -> Receive {
         let fd = types::Fd(self.socket.as_raw_fd());
@@ -71,7 +74,7 @@ impl Stream {
     pub fn send(&self, outgoing: Outgoing) -> Send {
         let fd = types::Fd(self.socket.as_raw_fd());
         let message = outgoing.single().is_none().then(|| self.ring.message());
-        let kind = Kind::Send { outgoing, message, until: Until::Some };
+        let kind = Kind::Send { outgoing, message, until: Until::Some, quiet: false };
         // SAFETY: the parts are owned by the operation: heap bytes, a receive buffer, static bytes. None of them moves when `Kind` does, nor does the
         // boxed message that points to them.
         Send(unsafe { self.ring.submit(kind, Some(self.socket.clone()), |kind| send_entry(fd, kind)) })
@@ -93,9 +96,11 @@ impl Stream {
         let fd = types::Fd(self.socket.as_raw_fd());
         // More than one part may be left after each partial send.
         let message = outgoing.single().is_none().then(|| self.ring.message());
-        let kind = Kind::Send { outgoing, message, until };
+        let kind = Kind::Send { outgoing, message, until, quiet: true };
         // SAFETY: as for `send`; `send_entry` describes the rest anew each time.
-        Posted(unsafe { self.ring.submit(kind, Some(self.socket.clone()), |kind| send_entry(fd, kind)) })
+        let sending = unsafe { self.ring.submit(kind, Some(self.socket.clone()), |kind| send_entry(fd, kind)) };
+        self.ring.core.borrow_mut().quiet.extend(sending.key);
+        Posted(sending)
     }
 
     /// Tells the peer that nothing more will be sent; receiving goes on.
@@ -137,19 +142,21 @@ pub(super) fn receive_entry(fd: types::Fd, size: Size, expect: Expect) -> squeue
         .flags(squeue::Flags::BUFFER_SELECT)
 }
 
+/// A quiet send is tried once, while the kernel takes its entry in, and completes only if that did not send all of it.
 pub(super) fn send_entry(fd: types::Fd, kind: &mut Kind) -> squeue::Entry {
-    let Kind::Send { outgoing, message, .. } = kind else { unreachable!("only sends come here") };
-    match message {
+    let Kind::Send { outgoing, message, quiet, .. } = kind else { unreachable!("only sends come here") };
+    let (how, flags) = match *quiet {
+        true => (libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT | libc::MSG_WAITALL, squeue::Flags::SKIP_SUCCESS),
+        false => (libc::MSG_NOSIGNAL, squeue::Flags::empty()),
+    };
+    let entry = match message {
         None => {
             let bytes = outgoing.single().expect("a message was made for several parts");
-            opcode::Send::new(fd, bytes.as_ptr(), bytes.len().min(u32::MAX as usize) as u32)
-                .flags(libc::MSG_NOSIGNAL)
-                .build()
+            opcode::Send::new(fd, bytes.as_ptr(), bytes.len().min(u32::MAX as usize) as u32).flags(how).build()
         }
-        Some(message) => {
-            opcode::SendMsg::new(fd, Message::describe(message, outgoing)).flags(libc::MSG_NOSIGNAL as u32).build()
-        }
-    }
+        Some(message) => opcode::SendMsg::new(fd, Message::describe(message, outgoing)).flags(how as u32).build(),
+    };
+    entry.flags(flags)
 }
 
 pub(super) fn check(result: i32) -> io::Result<u32> {

@@ -5,6 +5,7 @@ mod cancel;
 mod datagrams;
 mod doorbells;
 mod listeners;
+mod posts;
 mod queues;
 mod streams;
 mod timers;

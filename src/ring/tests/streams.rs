@@ -275,3 +275,17 @@ fn everyone_who_waits_can_be_woken() {
         Poll::Ready(())
     }));
 }
+
+/// Both are there before anybody looks.
+#[test]
+fn a_reset_that_came_with_bytes_is_told_after_them() {
+    let executor = Executor::new();
+    let (stream, mut peer) = half_pair(&executor.ring);
+    io::Write::write_all(&mut peer, b"last").expect("room");
+    socket2::SockRef::from(&peer).set_linger(Some(Duration::ZERO)).expect("a socket option");
+    drop(peer);
+    let received = executor.run(stream.receive(Size::Small, Expect::Later)).expect("bytes").expect("no end");
+    assert_eq!(&received[..], b"last");
+    let end = executor.run(stream.receive(Size::Small, Expect::Later));
+    assert_eq!(end.expect_err("a reset").raw_os_error(), Some(libc::ECONNRESET));
+}

@@ -41,6 +41,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--idle-rounds", type=_at_least_one, default=3, help="at most --rounds; default: 3")
     parser.add_argument("--binary", type=_program, default=POSTERN, metavar="FILE",
                         help="the Postern to measure; default: a release build of this tree")
+    parser.add_argument("--output", type=Path, default=OUTPUT, metavar="DIRECTORY",
+                        help="where the report, the plot and the raw figures go; default: target/bench")
     parser.add_argument("--check", action="store_true",
                         help="compare Postern with its goals; exit with 1 when one is missed")
     return parser.parse_args()
@@ -131,13 +133,15 @@ def main() -> int:
                      f"{arguments.warm_up} s; {arguments.idle_connections:,} idle connections")
     cases = [case for case in ALL_CASES if _command_line_name(case) in arguments.cases]
     verdicts = judge(results) if "postern" in arguments.proxies else []
-    report.write_raw(OUTPUT / "raw.json", about, results)
-    report.write_markdown(OUTPUT / "report.md", about, results, arguments.proxies, cases, verdicts)
-    plot.write_svg(OUTPUT / "report.svg", about, results, arguments.proxies, cases)
+    output = arguments.output
+    output.mkdir(parents=True, exist_ok=True)
+    report.write_raw(output / "raw.json", about, results)
+    report.write_markdown(output / "report.md", about, results, arguments.proxies, cases, verdicts)
+    plot.write_svg(output / "report.svg", about, results, arguments.proxies, cases)
     terminal.print_results(results, arguments.proxies, cases)
     if arguments.check:
         terminal.print_verdicts(judge(results))
-    print(f"{OUTPUT / 'report.md'}\n{OUTPUT / 'report.svg'}\n{OUTPUT / 'raw.json'}")
+    print("\n".join(str(output / name) for name in ("report.md", "report.svg", "raw.json")))
     if results.invalid():
         print("bench: the run is invalid: some proxy did not forward or did not reuse connections", file=sys.stderr)
         return RUN_INVALID

@@ -226,3 +226,18 @@ fn the_demo_serves_what_it_prints_and_needs_no_file() {
 
     assert_eq!(std::fs::read_dir(directory.path()).expect("it exists").count(), 0);
 }
+
+/// Pages of 2 MiB would cost several of them before the first request.
+#[test]
+fn memory_comes_in_small_pages() {
+    let directory = TempDir::new();
+    let port = free_port();
+    let file = write(&directory, &respond(json!([{ "address": format!("127.0.0.1:{port}") }])));
+    let running = Running::start(&["run", &file], &directory);
+    eventually("it serves", || TcpStream::connect(("127.0.0.1", port)).is_ok());
+
+    let status = std::fs::read_to_string(format!("/proc/{}/status", running.0.id())).expect("it runs");
+
+    // Linux 5.0 and newer say so.
+    assert!(status.lines().any(|line| line.split_whitespace().eq(["THP_enabled:", "0"])), "{status}");
+}

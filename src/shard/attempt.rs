@@ -172,7 +172,7 @@ impl Attempt<'_> {
             responding: Cell::new(false),
         };
 
-        let mut client_side = pin!(async {
+        let client_side = pin!(async {
             if !complete {
                 let sink = Sink { stream: upstream, frame, patience: plan.timeouts.idle, sent: uploaded };
                 let upload = upload(&shard, &mut source, sink, &progress, deadline);
@@ -186,6 +186,7 @@ impl Attempt<'_> {
             poll_fn(|cx| source.inbound.poll_gone(cx)).await;
             Err::<Infallible, _>(ClientFault::Gone)
         });
+        let mut client_side = ClientSide { future: client_side, ended: None };
         let reading = ReadHead {
             shard: &shard,
             context: &context,
@@ -196,10 +197,7 @@ impl Attempt<'_> {
             deadline,
             id: id.as_bytes(),
         };
-        let response = {
-            let mut reading = pin!(reading.run(from_upstream, timer, sent));
-            select(reading.as_mut(), client_side.as_mut()).await
-        };
+        let response = { client_side.unless_ended(pin!(reading.run(from_upstream, timer, sent))).await };
         progress.look();
         let mut response = match response {
             Ok(Ok(response)) => response,
@@ -234,8 +232,7 @@ impl Attempt<'_> {
                 allowance: u64::MAX,
             };
             let sink = Sink { stream: client, frame: response.frame, patience: timeouts.write, sent };
-            let mut download = pin!(relay(&mut source, sink, response.head, timer, deadline, ring));
-            select(download.as_mut(), client_side.as_mut()).await
+            client_side.unless_ended(pin!(relay(&mut source, sink, response.head, timer, deadline, ring))).await
         };
         match relayed {
             Ok(Ok(posted)) => *flushing = Some(posted),
@@ -418,21 +415,30 @@ impl ReadHead<'_> {
     }
 }
 
-/// The main future's output, unless the client's side ends before.
-///
-/// The client's side is polled first, so that the main one knows how far the upload is; but what is complete counts even when the client has left.
-async fn select<T>(
-    mut main: Pin<&mut impl Future<Output = T>>,
-    mut client_side: Pin<&mut impl Future<Output = Result<Infallible, ClientFault>>>,
-) -> Result<T, ClientFault> {
-    poll_fn(|cx| {
-        let ended = client_side.as_mut().poll(cx);
-        if let Poll::Ready(output) = main.as_mut().poll(cx) {
-            return Poll::Ready(Ok(output));
-        }
-        ended.map(|Err(fault)| Err(fault))
-    })
-    .await
+/// The client's side, which ends only by a fault. It may do so while something else counts: so that is kept for whoever asks next.
+struct ClientSide<'a, F> {
+    future: Pin<&'a mut F>,
+    ended: Option<ClientFault>,
+}
+
+impl<F: Future<Output = Result<Infallible, ClientFault>>> ClientSide<'_, F> {
+    /// The main future's output, unless the client's side ends before.
+    ///
+    /// The client's side is polled first, so that the main one knows how far the upload is; but what is complete counts even when the client has left.
+    async fn unless_ended<T>(&mut self, mut main: Pin<&mut impl Future<Output = T>>) -> Result<T, ClientFault> {
+        poll_fn(|cx| {
+            if self.ended.is_none()
+                && let Poll::Ready(Err(fault)) = self.future.as_mut().poll(cx)
+            {
+                self.ended = Some(fault);
+            }
+            if let Poll::Ready(output) = main.as_mut().poll(cx) {
+                return Poll::Ready(Ok(output));
+            }
+            self.ended.take().map_or(Poll::Pending, |fault| Poll::Ready(Err(fault)))
+        })
+        .await
+    }
 }
 
 /// Why a response did not reach its end; nothing when it did.

@@ -1,11 +1,12 @@
 //! Many at once: everybody gets their own, whoever leaves in between, and nothing is left behind.
 
+use std::sync::{Mutex, mpsc};
 use std::thread;
 
 use serde_json::json;
 
 use crate::harness::config::{proxy, proxy_to};
-use crate::harness::{Client, Gateway, Origin, eventually, free_port};
+use crate::harness::{Client, Gateway, Origin, eventually, free_port, pause};
 
 const CLIENTS: usize = 50;
 const REQUESTS: usize = 200;
@@ -133,4 +134,33 @@ fn a_warning_per_request_is_written_once_per_second_at_most() {
     assert_eq!(gateway.terminate().code(), Some(0));
     let lines = gateway.stderr().matches("malformed response").count();
     assert!((1..40).contains(&lines), "{lines} lines");
+}
+
+/// The gateway finds both at once, and can finish neither the response nor the request.
+#[test]
+fn a_client_that_leaves_in_the_moment_in_which_its_response_begins_costs_only_itself() {
+    let (go, wait) = mpsc::channel::<()>();
+    let wait = Mutex::new(wait);
+    let origin = Origin::scripted(move |peer| {
+        peer.request();
+        wait.lock().expect("one peer at a time").recv().expect("the test goes on");
+        peer.send("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nthe beginning");
+        peer.stall();
+    });
+    let gateway = Gateway::before(&origin);
+    let mut asked = 0;
+    for leave in [Client::reset, drop] {
+        let mut client = gateway.client();
+        client.get("/");
+        asked += 1;
+        origin.wait_for_requests(asked);
+        gateway.signal("STOP");
+        go.send(()).expect("the origin waits");
+        pause(50);
+        leave(client);
+        pause(50);
+        gateway.signal("CONT");
+        eventually("it is over", || gateway.metrics().sum("postern_requests_open", &[("listener", "public")]) == 0.0);
+    }
+    assert_eq!(gateway.metrics().sum("postern_task_panics_total", &[]), 0.0);
 }

@@ -119,6 +119,8 @@ pub const MAX_BODY: Bound<u64> = Bound { default: 64 * MIB, min: 0, max: 1024 * 
 /// Requests on one client connection; zero is no bound. Costs nothing.
 pub const MAX_REQUESTS_PER_CONNECTION: Bound<u64> = Bound { default: 0, min: 0, max: u32::MAX as u64 };
 
+/// From the accept to the end of the TLS handshake. The connection's [`HEADER_TIMEOUT`] begins behind it.
+pub const TLS_HANDSHAKE_TIMEOUT: Bound<Duration> = wait(seconds(10));
 /// From a request's first byte until its head is complete; and before that, once, for the first byte of a connection. So
 /// a client that never finishes its first head is held for twice this.
 pub const HEADER_TIMEOUT: Bound<Duration> = wait(seconds(10));
@@ -131,6 +133,21 @@ pub const CLIENT_IDLE_TIMEOUT: Bound<Duration> = wait(seconds(75));
 
 /// Networks in one listener's `trust`; looked through once per connection.
 pub const TRUSTED_NETWORKS: usize = 1024;
+
+// === TLS ===
+
+/// Bytes of one PEM file; read once per load. The bundle of all public roots has 0.2 MiB, a large revocation list
+/// several MiB.
+pub const PEM_FILE: u64 = 16 * MIB;
+
+/// Certificates of one listener, and files with revocation lists. A certificate with its chain and key is about 8 KiB.
+pub const CERTIFICATES: usize = 4096;
+
+/// Certificates in one chain; every one of them is sent in every full handshake.
+pub const CHAIN: usize = 16;
+
+/// Pins of one upstream; looked through once per handshake.
+pub const PINS: usize = 16;
 
 // === Upstreams ===
 
@@ -179,6 +196,7 @@ mod tests {
         let waits = [
             DRAIN_TIMEOUT,
             BUSY_POLL,
+            TLS_HANDSHAKE_TIMEOUT,
             HEADER_TIMEOUT,
             BODY_TIMEOUT,
             WRITE_TIMEOUT,

@@ -7,8 +7,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use rustls::SignatureAlgorithm;
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, ServerName};
+
 use super::pattern::PathPattern;
-use super::secret::Text;
+use super::secret::{PrivateKey, Text};
 use crate::ids::{ListenerId, UpstreamId};
 
 /// One configuration, ready to run.
@@ -101,6 +104,8 @@ pub struct ListenerPlan {
     pub address: SocketAddress,
     /// Serves health and metrics instead of routes.
     pub admin: bool,
+    /// `None` speaks plain text.
+    pub tls: Option<ListenerTlsPlan>,
     /// What upstreams hear of its clients.
     pub forwarded: ForwardedPlan,
     /// What it takes from clients.
@@ -140,6 +145,8 @@ pub struct ListenerLimits {
 /// Each is the longest wait without the named progress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ListenerTimeouts {
+    /// From the accept to the end of the TLS handshake.
+    pub tls_handshake: Duration,
     /// From a request's first byte (or the accept) to the end of its head.
     pub header: Duration,
     /// Between two reads of a request's content.
@@ -150,6 +157,71 @@ pub struct ListenerTimeouts {
     pub idle: Duration,
 }
 
+/// How a listener speaks TLS.
+#[derive(Clone, Debug)]
+pub struct ListenerTlsPlan {
+    /// In the order of the file, never empty. The first one is for clients that name no host, or one of which there is
+    /// no certificate. Those of the same name have keys of different algorithms.
+    pub certificates: Vec<CertificatePlan>,
+    /// The oldest version that a client may speak.
+    pub min_version: TlsVersion,
+    /// `None` asks clients for none.
+    pub client_certificates: Option<ClientCertificatesPlan>,
+}
+
+/// A version of TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum TlsVersion {
+    /// RFC 5246.
+    Tls12,
+    /// RFC 8446.
+    Tls13,
+}
+
+/// A certificate to show, with the key that belongs to it.
+#[derive(Clone, Debug)]
+pub struct CertificatePlan {
+    /// The certificate itself first, then those that lead to its root. Never empty.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// Belongs to the first certificate of the chain.
+    pub key: PrivateKey,
+    /// Of the key.
+    pub algorithm: SignatureAlgorithm,
+    /// The DNS names of its subjectAltName, in lower case, each once: exact, or `*.example.com` for one label in front of
+    /// a name. Never empty for a listener.
+    pub names: Vec<String>,
+    /// Where the chain was read.
+    pub chain_file: PathBuf,
+    /// Where the key was read.
+    pub key_file: PathBuf,
+}
+
+/// Which certificates clients may, or have to, show.
+#[derive(Clone, Debug)]
+pub struct ClientCertificatesPlan {
+    /// What becomes of a client that shows none.
+    pub mode: ClientCertificateMode,
+    /// Whose certificates are taken; never empty, and each can be the end of a chain.
+    pub roots: Vec<CertificateDer<'static>>,
+    /// Lists of certificates that are not taken although one of `roots` signed them; each can be read.
+    pub crls: Vec<CertificateRevocationListDer<'static>>,
+    /// Tell upstreams about the certificate in `Client-Cert` (RFC 9440).
+    pub forward: bool,
+    /// Where the roots were read.
+    pub ca_file: PathBuf,
+    /// Where the revocation lists were read.
+    pub crl_files: Vec<PathBuf>,
+}
+
+/// Whether clients must show a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientCertificateMode {
+    /// One that shows none is served; one that shows a wrong one is refused.
+    Optional,
+    /// One that shows none is refused.
+    Required,
+}
+
 /// A group of backends that serve the same.
 #[derive(Clone, Debug)]
 pub struct UpstreamPlan {
@@ -157,6 +229,8 @@ pub struct UpstreamPlan {
     pub name: String,
     /// Never empty.
     pub endpoints: Vec<EndpointPlan>,
+    /// `Some` if its endpoints are `https`, which are all of them or none.
+    pub tls: Option<UpstreamTlsPlan>,
     /// How requests are spread over endpoints.
     pub balance: Balance,
     /// What it is asked to bear, and what is taken from it.
@@ -169,12 +243,41 @@ pub struct UpstreamPlan {
     pub dns_refresh: Duration,
 }
 
-/// One backend as written: `http://host:port` or `unix:/path`.
+/// How an upstream is spoken to over TLS.
+#[derive(Clone, Debug)]
+pub struct UpstreamTlsPlan {
+    /// Whose certificates are trusted.
+    pub roots: TlsRoots,
+    /// The name that its certificates must be for. `None` takes the host of each endpoint, which can always be one.
+    pub server_name: Option<ServerName<'static>>,
+    /// The oldest version that it may speak.
+    pub min_version: TlsVersion,
+    /// SHA-256 of the public keys (SubjectPublicKeyInfo) of which its own certificate must have one; empty takes any.
+    pub pins: Vec<[u8; 32]>,
+    /// Shown to an upstream that asks for one.
+    pub certificate: Option<CertificatePlan>,
+}
+
+/// Whose certificates are trusted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TlsRoots {
+    /// Those that the system trusts.
+    System,
+    /// Those of one file.
+    Given {
+        /// Never empty, and each can be the end of a chain.
+        certificates: Vec<CertificateDer<'static>>,
+        /// Where they were read.
+        file: PathBuf,
+    },
+}
+
+/// One backend as written: `http://host:port`, `https://host:port` or `unix:/path`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndpointPlan {
     /// Where to connect.
     pub target: EndpointTarget,
-    /// What `Host` says when the route does not keep the client's.
+    /// What `Host` says when the route does not keep the client's; without the port if it is the scheme's own.
     pub authority: String,
 }
 

@@ -175,6 +175,9 @@ pub(super) struct ListenerLimits {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ListenerTimeouts {
+    /// From the accept to the end of the TLS handshake.
+    #[schemars(transform = time(limits::TLS_HANDSHAKE_TIMEOUT))]
+    pub tls_handshake: Option<String>,
     /// From a request's first byte to the end of its head; past it 408. On a new connection also for that first byte,
     /// before that.
     #[schemars(transform = time(limits::HEADER_TIMEOUT))]

@@ -1,11 +1,13 @@
-//! Text that must not be seen: what `$env(NAME)` and `$file(path)` gave.
+//! What must not be seen: text that `$env(NAME)` and `$file(path)` gave, and private keys.
 //!
 //! It cannot be printed by accident, because its `Debug` and `Display` say nothing about it, and its memory is wiped
 //! when it is dropped. That holds for this copy: what is sent is written into buffers that are used again and not wiped.
 //! Whoever sends it says [`expose`](Secret::expose), which is a word to search for in a review.
 
 use std::fmt;
+use std::sync::Arc;
 
+use rustls::pki_types::PrivateKeyDer;
 use zeroize::Zeroizing;
 
 /// Text from outside of the file; see the module.
@@ -55,6 +57,28 @@ impl Text {
     }
 }
 
+/// A private key; see the module. Its clones share one copy.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PrivateKey(Arc<Zeroizing<PrivateKeyDer<'static>>>);
+
+impl PrivateKey {
+    /// Takes the key over.
+    pub fn new(key: PrivateKeyDer<'static>) -> Self {
+        Self(Arc::new(Zeroizing::new(key)))
+    }
+
+    /// The key itself, for the place that signs with it.
+    pub fn expose(&self) -> &PrivateKeyDer<'static> {
+        &self.0
+    }
+}
+
+impl fmt::Debug for PrivateKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PrivateKey(..)")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -68,5 +92,13 @@ mod tests {
 
         assert_eq!(printed, "(secret) Secret(..) Secret(Secret(..))");
         assert_eq!(text.expose(), "hunter2");
+    }
+
+    #[test]
+    fn a_private_key_is_not_printed() {
+        let key = PrivateKey::new(PrivateKeyDer::Pkcs8(b"hunter2".to_vec().into()));
+
+        assert_eq!(format!("{key:?}"), "PrivateKey(..)");
+        assert_eq!(key.expose().secret_der(), b"hunter2");
     }
 }

@@ -59,6 +59,7 @@ pub(super) fn resolve(
             name: name.clone(),
             address,
             admin,
+            tls: None,
             forwarded,
             limits,
             timeouts,
@@ -135,6 +136,11 @@ fn limits(cx: &mut Context<'_>, place: &Place<'_>, raw: &raw::ListenerLimits) ->
 
 fn timeouts(cx: &mut Context<'_>, place: &Place<'_>, raw: &raw::ListenerTimeouts) -> ListenerTimeouts {
     ListenerTimeouts {
+        tls_handshake: cx.time(
+            &place.key("tls_handshake"),
+            raw.tls_handshake.as_deref(),
+            limits::TLS_HANDSHAKE_TIMEOUT,
+        ),
         header: cx.time(&place.key("header"), raw.header.as_deref(), limits::HEADER_TIMEOUT),
         body: cx.time(&place.key("body"), raw.body.as_deref(), limits::BODY_TIMEOUT),
         write: cx.time(&place.key("write"), raw.write.as_deref(), limits::WRITE_TIMEOUT),

@@ -20,6 +20,7 @@ pub(super) fn resolve(cx: &mut Context<'_>, upstreams: &BTreeMap<String, raw::Up
         UpstreamPlan {
             name: name.clone(),
             endpoints: endpoints(cx, &place.key("endpoints"), &raw.endpoints),
+            tls: None,
             balance: cx.choice(&place.key("balance"), raw.balance.as_deref(), &raw::BALANCES, Balance::LeastRequest),
             limits: limits(cx, &place.key("limits"), &raw.limits),
             timeouts: timeouts(cx, &place.key("timeouts"), &raw.timeouts),

@@ -21,6 +21,7 @@ fn plan(endpoints: usize, max_connections: u32, max_pending: u32) -> UpstreamPla
     UpstreamPlan {
         name: "app".into(),
         endpoints: (0..endpoints).map(endpoint).collect(),
+        tls: None,
         balance: Balance::RoundRobin,
         limits: UpstreamLimits {
             max_connections,

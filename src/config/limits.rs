@@ -140,8 +140,11 @@ pub const TRUSTED_NETWORKS: usize = 1024;
 /// several MiB.
 pub const PEM_FILE: u64 = 16 * MIB;
 
-/// Certificates of one listener, and files with revocation lists. A certificate with its chain and key is about 8 KiB.
+/// Certificates of one listener. One with its chain and key is about 8 KiB: at most 32 MiB.
 pub const CERTIFICATES: usize = 4096;
+
+/// Files with revocation lists of one listener, each of [`PEM_FILE`] at most.
+pub const REVOCATION_FILES: usize = 64;
 
 /// Certificates in one chain; every one of them is sent in every full handshake.
 pub const CHAIN: usize = 16;

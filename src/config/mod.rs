@@ -6,6 +6,7 @@
 //! into indices. Each of them adds to one list of [`Complaints`], so that a file is put right in one go. This room
 //! never keeps state and knows no type of the running system.
 
+pub mod certificate;
 mod complaint;
 pub mod fuzzing;
 mod json;

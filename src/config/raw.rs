@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::limits::{self, Bound};
-use super::plan::{Balance, LogFormat, LogLevel};
+use super::plan::{Balance, ClientCertificateMode, LogFormat, LogLevel, TlsVersion};
 use super::units;
 
 /// The words for each level of the operational log.
@@ -31,6 +31,16 @@ pub(super) const LOG_FORMATS: [(&str, LogFormat); 2] = [("text", LogFormat::Text
 /// The words for the ways to spread requests over endpoints.
 pub(super) const BALANCES: [(&str, Balance); 2] =
     [("round_robin", Balance::RoundRobin), ("least_request", Balance::LeastRequest)];
+
+/// The words for the versions of TLS.
+pub(super) const TLS_VERSIONS: [(&str, TlsVersion); 2] = [("1.2", TlsVersion::Tls12), ("1.3", TlsVersion::Tls13)];
+
+/// The words for whether clients are asked for certificates.
+pub(super) const CLIENT_CERTIFICATE_MODES: [(&str, Option<ClientCertificateMode>); 3] = [
+    ("off", None),
+    ("optional", Some(ClientCertificateMode::Optional)),
+    ("required", Some(ClientCertificateMode::Required)),
+];
 
 /// The path of a match that names none.
 pub(super) const EVERY_PATH: &str = "/{*rest}";
@@ -122,12 +132,60 @@ pub(super) struct Listener {
     /// Serve health and metrics here instead of routes.
     #[schemars(extend("default" = false))]
     pub admin: Option<bool>,
+    /// Without this section clients speak plain text.
+    pub tls: Option<ListenerTls>,
     #[serde(default)]
     pub forwarded: Forwarded,
     #[serde(default)]
     pub limits: ListenerLimits,
     #[serde(default)]
     pub timeouts: ListenerTimeouts,
+}
+
+/// TLS with clients. Paths are relative to this file; what is in the files is PEM.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(extend("required" = ["certificates"]))]
+pub(super) struct ListenerTls {
+    /// At least one. The name that a client asks for picks one by the DNS names in its subjectAltName, exact before
+    /// "*.example.com"; the first is for everybody else.
+    #[serde(default)]
+    #[schemars(transform = without_default)]
+    pub certificates: Vec<Option<Certificate>>,
+    /// The oldest version that a client may speak.
+    #[schemars(transform = one_of(&TLS_VERSIONS, "1.2"))]
+    pub min_version: Option<String>,
+    #[serde(default)]
+    pub client_certificates: ClientCertificates,
+}
+
+/// A certificate to show, and its key.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(extend("required" = ["chain", "key"]))]
+pub(super) struct Certificate {
+    /// File of the certificate, and behind it those that lead to its root.
+    pub chain: Option<String>,
+    /// File of its private key, not encrypted.
+    pub key: Option<String>,
+}
+
+/// Certificates of clients.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ClientCertificates {
+    /// Whether a client is asked for one, and whether it must have one.
+    #[schemars(transform = one_of(&CLIENT_CERTIFICATE_MODES, "off"))]
+    pub mode: Option<String>,
+    /// File of the certificates that a client's must lead to. Needed unless the mode is "off".
+    pub ca: Option<String>,
+    /// Files of revocation lists; a client with a certificate that is in one of them is refused.
+    #[serde(default)]
+    #[schemars(extend("default" = []))]
+    pub crl: Vec<Option<String>>,
+    /// Tell upstreams about the certificate in Client-Cert (RFC 9440).
+    #[schemars(extend("default" = false))]
+    pub forward: Option<bool>,
 }
 
 /// What upstreams are told about the client, and whose word is taken for it.
@@ -198,10 +256,13 @@ pub(super) struct ListenerTimeouts {
 #[serde(deny_unknown_fields)]
 #[schemars(extend("required" = ["endpoints"]))]
 pub(super) struct Upstream {
-    /// "http://host:port" or "unix:/path", at least one. All addresses of a name are used.
+    /// "http://host:port" or "unix:/path", at least one; or "https://host:port", then all of them. All addresses of a
+    /// name are used.
     #[serde(default)]
     #[schemars(transform = without_default)]
     pub endpoints: Vec<Option<String>>,
+    /// How "https" endpoints are spoken to.
+    pub tls: Option<UpstreamTls>,
     /// How requests are spread: in turn, or to the less loaded of two picked at random.
     #[schemars(transform = one_of(&BALANCES, "least_request"))]
     pub balance: Option<String>,
@@ -213,6 +274,25 @@ pub(super) struct Upstream {
     pub keepalive: Keepalive,
     #[serde(default)]
     pub dns: Dns,
+}
+
+/// TLS with "https" endpoints. Paths are relative to this file; what is in the files is PEM.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct UpstreamTls {
+    /// File of the certificates that the endpoint's must lead to. Default: those that the system trusts.
+    pub ca: Option<String>,
+    /// The name that the endpoint is asked for, and that its certificate must be for. Default: the endpoint's host.
+    pub server_name: Option<String>,
+    /// The oldest version that an endpoint may speak.
+    #[schemars(transform = one_of(&TLS_VERSIONS, "1.2"))]
+    pub min_version: Option<String>,
+    /// "sha256/BASE64" of public keys (SubjectPublicKeyInfo); the endpoint's certificate must have one of them as well.
+    #[serde(default)]
+    #[schemars(extend("default" = []))]
+    pub pins: Vec<Option<String>>,
+    /// Shown to an endpoint that asks for one.
+    pub certificate: Option<Certificate>,
 }
 
 /// What one upstream is asked to bear, in the whole process, and what is taken from it.

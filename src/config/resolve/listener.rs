@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::{Context, Seen, narrow, syntax};
+use super::{Context, Seen, narrow, syntax, tls};
 use crate::config::complaint::Place;
 use crate::config::plan::{ForwardedPlan, ListenerLimits, ListenerPlan, ListenerTimeouts, SocketAddress};
 use crate::config::{limits, raw, units};
@@ -52,6 +52,7 @@ pub(super) fn resolve(
             }
         }
         let admin = raw.admin.unwrap_or(false);
+        let tls = raw.tls.as_ref().map(|raw| tls::of_listener(cx, &place.key("tls"), raw));
         let forwarded = forwarded(cx, &place.key("forwarded"), &raw.forwarded);
         let limits = limits(cx, &place.key("limits"), &raw.limits);
         let timeouts = timeouts(cx, &place.key("timeouts"), &raw.timeouts);
@@ -59,7 +60,7 @@ pub(super) fn resolve(
             name: name.clone(),
             address,
             admin,
-            tls: None,
+            tls,
             forwarded,
             limits,
             timeouts,

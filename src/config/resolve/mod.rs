@@ -8,6 +8,7 @@
 mod listener;
 mod route;
 mod syntax;
+mod tls;
 mod upstream;
 
 use std::collections::BTreeMap;

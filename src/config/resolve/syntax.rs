@@ -51,43 +51,51 @@ pub(super) fn read_socket_address(text: &str) -> Result<SocketAddress, (&'static
     })
 }
 
-/// Reads `http://host:port` or `unix:/path`.
+/// Whether an endpoint is spoken to over TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Scheme {
+    Plain,
+    Tls,
+}
+
+/// Reads `http://host:port`, `https://host:port` or `unix:/path`.
 ///
 /// # Errors
 ///
 /// Problem and remedy.
-pub(super) fn read_endpoint(text: &str) -> Result<EndpointPlan, (&'static str, &'static str)> {
-    const REMEDY: &str = "write \"http://host:port\" or \"unix:/path\"";
+pub(super) fn read_endpoint(text: &str) -> Result<(Scheme, EndpointPlan), (&'static str, &'static str)> {
+    const REMEDY: &str = "write \"http://host:port\", \"https://host:port\" or \"unix:/path\"";
     if let Some(path) = text.strip_prefix("unix:") {
         let target = EndpointTarget::Unix(read_unix_path(path)?);
-        return Ok(EndpointPlan { target, authority: "localhost".to_owned() });
+        return Ok((Scheme::Plain, EndpointPlan { target, authority: "localhost".to_owned() }));
     }
-    if text.starts_with("https://") {
-        return Err(("this version does not speak TLS to upstreams", REMEDY));
-    }
-    let Some(authority) = text.strip_prefix("http://") else {
+    let (scheme, default_port, authority) = if let Some(authority) = text.strip_prefix("http://") {
+        (Scheme::Plain, 80, authority)
+    } else if let Some(authority) = text.strip_prefix("https://") {
+        (Scheme::Tls, 443, authority)
+    } else {
         return Err(("it is not the address of an endpoint", REMEDY));
     };
     let authority = authority.strip_suffix('/').unwrap_or(authority);
     if authority.contains(['/', '?', '#']) {
-        return Err(("an endpoint has no path", "write \"http://host:port\"; paths are a route's \"rewrite\""));
+        return Err(("an endpoint has no path", "leave it out; paths are a route's \"rewrite\""));
     }
     if authority.contains('@') {
-        return Err(("an endpoint has no user name", "write \"http://host:port\"; set a field for credentials"));
+        return Err(("an endpoint has no user name", "leave it out; set a field for credentials"));
     }
     let (host, port) = match authority.rsplit_once(':') {
-        Some((host, port)) if !port.ends_with(']') => (host, port),
-        Some(_) | None => (authority, "80"),
+        Some((host, port)) if !port.ends_with(']') => (host, read_port(port)),
+        Some(_) | None => (authority, Some(default_port)),
     };
     let host = read_host(host).ok_or(("it has no valid host", REMEDY))?;
-    let port = read_port(port).ok_or(("it has no valid port", "write a port from 1 to 65535"))?;
-    let authority = if port == 80 { host.clone() } else { format!("{host}:{port}") };
+    let port = port.ok_or(("it has no valid port", "write a port from 1 to 65535"))?;
+    let authority = if port == default_port { host.clone() } else { format!("{host}:{port}") };
     let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(&host);
     let target = match address.parse::<IpAddr>() {
         Ok(ip) => EndpointTarget::Address(SocketAddr::new(ip, port)),
         Err(_) => EndpointTarget::Name { host, port },
     };
-    Ok(EndpointPlan { target, authority })
+    Ok((scheme, EndpointPlan { target, authority }))
 }
 
 /// Reads `host` or `host:port` into the value of a `Host` field.
@@ -152,14 +160,21 @@ mod tests {
             ("http://127.0.0.1:9000/", address("127.0.0.1:9000"), "127.0.0.1:9000"),
             ("http://[::1]", address("[::1]:80"), "[::1]"),
             ("http://[::1]:81", address("[::1]:81"), "[::1]:81"),
+            ("http://orders:443", name("orders", 443), "orders:443"),
+            ("https://Orders.internal", name("orders.internal", 443), "orders.internal"),
+            ("https://orders:80", name("orders", 80), "orders:80"),
+            ("https://[::1]:8443/", address("[::1]:8443"), "[::1]:8443"),
             ("unix:/run/app.sock", EndpointTarget::Unix("/run/app.sock".into()), "localhost"),
         ] {
-            let expected = EndpointPlan { target, authority: authority.to_owned() };
+            let scheme = if text.starts_with("https:") { Scheme::Tls } else { Scheme::Plain };
+            let expected = (scheme, EndpointPlan { target, authority: authority.to_owned() });
             assert_eq!(read_endpoint(text), Ok(expected), "{text}");
         }
         for text in [
             "orders:9000",
-            "https://orders",
+            "https://",
+            "https://a/b",
+            "https+unix:/run/app.sock",
             "http://",
             "http://:80",
             "http://a:0",

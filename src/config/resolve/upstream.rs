@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use super::{Context, Seen, narrow, syntax};
+use super::syntax::Scheme;
+use super::{Context, Seen, narrow, syntax, tls};
 use crate::config::complaint::Place;
-use crate::config::plan::{Balance, EndpointPlan, KeepalivePlan, UpstreamLimits, UpstreamPlan, UpstreamTimeouts};
+use crate::config::plan::{
+    Balance, EndpointPlan, KeepalivePlan, UpstreamLimits, UpstreamPlan, UpstreamTimeouts, UpstreamTlsPlan,
+};
 use crate::config::{limits, raw};
 
 /// In the order of their names, which is that of [`names`].
@@ -17,10 +20,11 @@ pub(super) fn resolve(cx: &mut Context<'_>, upstreams: &BTreeMap<String, raw::Up
     let plan = |(name, raw): (&String, &raw::Upstream)| {
         let place = place.key(name);
         cx.check_name(&place, name);
+        let (scheme, endpoints) = endpoints(cx, &place.key("endpoints"), raw);
         UpstreamPlan {
             name: name.clone(),
-            endpoints: endpoints(cx, &place.key("endpoints"), &raw.endpoints),
-            tls: None,
+            endpoints,
+            tls: tls(cx, &place, scheme, raw),
             balance: cx.choice(&place.key("balance"), raw.balance.as_deref(), &raw::BALANCES, Balance::LeastRequest),
             limits: limits(cx, &place.key("limits"), &raw.limits),
             timeouts: timeouts(cx, &place.key("timeouts"), &raw.timeouts),
@@ -56,21 +60,32 @@ pub(super) fn names<'a>(cx: &Context<'a>) -> Vec<&'a str> {
     names
 }
 
-fn endpoints(cx: &mut Context<'_>, place: &Place<'_>, written: &[Option<String>]) -> Vec<EndpointPlan> {
+/// The endpoints, and the scheme that all of them share; `None` if none could be read.
+fn endpoints(cx: &mut Context<'_>, place: &Place<'_>, raw: &raw::Upstream) -> (Option<Scheme>, Vec<EndpointPlan>) {
+    let written = &raw.endpoints;
     if written.is_empty() {
         cx.complain(place, "there is no endpoint", "add one, as in \"http://127.0.0.1:9000\"");
     }
     if written.len() > limits::ENDPOINTS {
         cx.complain(place, "there are too many", format!("name {} endpoints at most", limits::ENDPOINTS));
-        return Vec::new();
+        return (None, Vec::new());
     }
+    let mut first_scheme = None;
     let mut endpoints = Vec::new();
     let mut seen = Seen::new();
     for (index, written) in written.iter().enumerate() {
         let place = place.index(index);
         let Some(expanded) = written.as_deref().and_then(|written| cx.expand(&place, written)) else { continue };
         match syntax::read_endpoint(&expanded.text) {
-            Ok(endpoint) => {
+            Ok((scheme, endpoint)) => {
+                if *first_scheme.get_or_insert(scheme) != scheme {
+                    let problem = "an upstream speaks TLS with all of its endpoints or with none";
+                    cx.complain(&place, problem, "give it the scheme of the first endpoint, or an upstream of its own");
+                }
+                let is_named = raw.tls.as_ref().is_some_and(|tls| tls.server_name.is_some());
+                if scheme == Scheme::Tls && !is_named {
+                    tls::check_host(cx, &place, &endpoint);
+                }
                 if let Some(first) = seen.earlier(format!("{:?}", endpoint.target), index) {
                     cx.complain(&place, format!("it is the same as endpoint {first}"), "name each endpoint once");
                 }
@@ -81,7 +96,22 @@ fn endpoints(cx: &mut Context<'_>, place: &Place<'_>, written: &[Option<String>]
             Err((problem, remedy)) => cx.complain(&place, problem, remedy),
         }
     }
-    endpoints
+    (first_scheme, endpoints)
+}
+
+fn tls(
+    cx: &mut Context<'_>,
+    place: &Place<'_>,
+    scheme: Option<Scheme>,
+    raw: &raw::Upstream,
+) -> Option<UpstreamTlsPlan> {
+    let place = place.key("tls");
+    if scheme == Some(Scheme::Plain) && raw.tls.is_some() {
+        let remedy = "write \"https://..\" in \"endpoints\", or leave \"tls\" out";
+        cx.complain_unseen(&place, "none of the endpoints is \"https\"", remedy);
+    }
+    let is_needed = scheme == Some(Scheme::Tls) || raw.tls.is_some();
+    is_needed.then(|| tls::of_upstream(cx, &place, raw.tls.as_ref()))
 }
 
 fn limits(cx: &mut Context<'_>, place: &Place<'_>, raw: &raw::UpstreamLimits) -> UpstreamLimits {

@@ -5,7 +5,14 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use super::plan::{AccessLogTarget, EndpointTarget, HostMatch, Plan, RouteAction, SocketAddress, UpstreamHost};
+use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ED25519};
+use rustls::SignatureAlgorithm;
+use rustls::pki_types::ServerName;
+
+use super::plan::{
+    AccessLogTarget, ClientCertificateMode, EndpointTarget, HostMatch, Plan, RouteAction, SocketAddress, TlsRoots,
+    TlsVersion, UpstreamHost,
+};
 use super::secret::Text;
 use super::*;
 
@@ -31,6 +38,15 @@ fn smallest() -> Value {
         "upstreams": { "app": { "endpoints": ["http://127.0.0.1:9000"] } },
         "routes": [{ "upstream": "app" }]
     })
+}
+
+/// The files of the examples.
+fn example_file(name: &str) -> String {
+    format!("{}/config/tls/{name}", env!("CARGO_MANIFEST_DIR"))
+}
+
+fn example_certificate(name: &str) -> Value {
+    json!({ "chain": example_file(&format!("{name}.pem")), "key": example_file(&format!("{name}.key")) })
 }
 
 /// A directory that is gone when the test is over.
@@ -80,8 +96,9 @@ fn with_defaults(value: &mut Value, schema: &Value, root: &Value) {
                 if let Some(default) = schema.get("default") {
                     object.entry(key).or_insert_with(|| default.clone());
                 }
-                let is_section =
-                    matches!(key.as_str(), "limits" | "timeouts" | "keepalive" | "dns" | "forwarded" | "log");
+                const SECTIONS: [&str; 7] =
+                    ["limits", "timeouts", "keepalive", "dns", "forwarded", "log", "client_certificates"];
+                let is_section = SECTIONS.contains(&key.as_str());
                 if is_section && schema.get("$ref").is_some() {
                     object.entry(key).or_insert_with(|| json!({}));
                 }
@@ -101,13 +118,17 @@ fn the_defaults_that_the_schema_states_are_those_of_the_plan() {
     let schema = serde_json::from_str::<Value>(&schema()).unwrap();
     let mut document = smallest();
     document["access_log"] = json!({});
+    document["listeners"][0]["tls"] = json!({ "certificates": [example_certificate("site")] });
+    document["upstreams"]["secure"] = json!({ "endpoints": ["https://app"], "tls": {} });
     document["routes"][0]["match"] = json!({});
     document["routes"][0]["rewrite"] = json!({});
     document["routes"].as_array_mut().unwrap().push(json!({ "match": { "path": "/a" }, "respond": {} }));
     let mut written_out = document.clone();
     with_defaults(&mut written_out, &schema, &schema);
     assert_eq!(written_out["listeners"][0]["limits"]["max_head"], "16KiB");
+    assert_eq!(written_out["listeners"][0]["tls"]["client_certificates"]["mode"], "off");
     assert_eq!(written_out["upstreams"]["app"]["dns"]["refresh"], "30s");
+    assert_eq!(written_out["upstreams"]["secure"]["tls"]["min_version"], "1.2");
 
     let (short, long) = (plan_of(&document), plan_of(&written_out));
 
@@ -155,8 +176,28 @@ fn what_a_reference_gave_is_in_no_complaint() {
         "listeners": [
             { "name": wrong, "address": "127.0.0.1:1" },
             { "address": wrong, "forwarded": { "trust": [wrong] }, "limits": { "max_head": wrong } },
+            {
+                "address": "127.0.0.1:2",
+                "tls": {
+                    "certificates": [{ "chain": wrong, "key": wrong }],
+                    "min_version": wrong,
+                    "client_certificates": { "mode": wrong, "ca": wrong, "crl": [wrong] }
+                }
+            }
         ],
-        "upstreams": { "app": { "endpoints": [wrong, "http://$env(TOKEN)@app"], "balance": wrong } },
+        "upstreams": {
+            "app": { "endpoints": [wrong, "http://$env(TOKEN)@app"], "balance": wrong },
+            "secure": {
+                "endpoints": ["https://app"],
+                "tls": {
+                    "ca": wrong,
+                    "server_name": wrong,
+                    "min_version": wrong,
+                    "pins": [wrong],
+                    "certificate": { "chain": wrong, "key": wrong }
+                }
+            }
+        },
         "routes": [
             { "match": { "listener": wrong, "host": wrong, "path": wrong, "methods": [wrong] }, "upstream": wrong },
             {
@@ -174,7 +215,7 @@ fn what_a_reference_gave_is_in_no_complaint() {
 
     let complaints = parse_value(&document).expect_err("nothing there is as it should be");
 
-    assert_eq!(complaints.iter().count(), 21, "{complaints}");
+    assert_eq!(complaints.iter().count(), 33, "{complaints}");
     assert!(!complaints.to_string().contains("hunter2"), "{complaints}");
     assert!(!complaints.to_json().contains("hunter2"), "{complaints}");
 }
@@ -188,6 +229,80 @@ fn paths_of_files_are_relative_to_the_configuration() {
 
     let target = plan.access_log.map(|log| log.target);
     assert_eq!(target, Some(AccessLogTarget::File("/etc/postern/access.log".into())));
+}
+
+#[test]
+fn a_listener_speaks_tls_with_the_certificates_of_its_files() {
+    let directory = Directory::new("tls");
+    for (name, kind) in [("first", &PKCS_ECDSA_P256_SHA256), ("second", &PKCS_ED25519)] {
+        let key = KeyPair::generate_for(kind).unwrap();
+        let params = CertificateParams::new(["a.example".to_owned(), "*.b.example".to_owned()]).unwrap();
+        fs::write(directory.0.join(format!("{name}.pem")), params.self_signed(&key).unwrap().pem()).unwrap();
+        fs::write(directory.0.join(format!("{name}.key")), key.serialize_pem()).unwrap();
+    }
+    let mut document = smallest();
+    document["listeners"][0]["tls"] = json!({
+        "certificates": [
+            { "chain": "first.pem", "key": "first.key" },
+            { "chain": "second.pem", "key": "second.key" },
+        ],
+        "min_version": "1.3",
+        "client_certificates": {
+            "mode": "optional",
+            "ca": example_file("ca.pem"),
+            "crl": [example_file("ca.crl")],
+            "forward": true
+        }
+    });
+
+    let plan = parse(&document.to_string(), &directory.0, &environment).unwrap_or_else(|error| panic!("{error}"));
+
+    let tls = plan.listeners[0].tls.as_ref().expect("it was asked for");
+    assert_eq!(tls.min_version, TlsVersion::Tls13);
+    let [first, second] = tls.certificates.as_slice() else { panic!("there are two") };
+    assert_eq!(first.names, ["*.b.example", "a.example"]);
+    assert_eq!((first.algorithm, second.algorithm), (SignatureAlgorithm::ECDSA, SignatureAlgorithm::ED25519));
+    assert_eq!((&first.chain_file, &first.key_file), (&directory.0.join("first.pem"), &directory.0.join("first.key")));
+    assert_eq!((first.chain.len(), second.chain.len()), (1, 1));
+    let clients = tls.client_certificates.as_ref().expect("they were asked for");
+    assert_eq!((clients.mode, clients.forward), (ClientCertificateMode::Optional, true));
+    assert_eq!((clients.roots.len(), clients.crls.len()), (1, 1));
+    assert!(format!("{plan:?}").contains("PrivateKey(..)"));
+}
+
+#[test]
+fn an_upstream_speaks_tls_if_its_endpoints_are_https() {
+    let mut document = smallest();
+    document["upstreams"]["secure"] = json!({ "endpoints": ["https://a.example", "https://b.example:8443"] });
+    document["upstreams"]["strict"] = json!({
+        "endpoints": ["https://10.0.0.1"],
+        "tls": {
+            "ca": example_file("ca.pem"),
+            "server_name": "a.example",
+            "min_version": "1.3",
+            "pins": ["sha256/AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="],
+            "certificate": example_certificate("gateway")
+        }
+    });
+
+    let plan = plan_of(&document);
+
+    let [plain, secure, strict] = plan.upstreams.as_slice() else { panic!("there are three") };
+    assert!(plain.tls.is_none());
+    let tls = secure.tls.as_ref().expect("its endpoints are https");
+    assert_eq!((&tls.roots, tls.min_version), (&TlsRoots::System, TlsVersion::Tls12));
+    assert!(tls.server_name.is_none() && tls.pins.is_empty() && tls.certificate.is_none());
+    let tls = strict.tls.as_ref().expect("its endpoints are https");
+    assert!(matches!(&tls.roots, TlsRoots::Given { certificates, .. } if certificates.len() == 1));
+    assert_eq!((&tls.server_name, tls.min_version), (&ServerName::try_from("a.example").ok(), TlsVersion::Tls13));
+    assert_eq!(tls.pins, [std::array::from_fn::<u8, 32, _>(|index| index as u8)]);
+    assert_eq!(tls.certificate.as_ref().map(|certificate| certificate.names.len()), Some(1));
+}
+
+#[test]
+fn a_plan_is_shared_between_shards() {
+    fn is_shared<T: Send + Sync>() {}
+    is_shared::<Plan>();
 }
 
 #[test]

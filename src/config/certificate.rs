@@ -7,7 +7,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject;
@@ -18,6 +18,7 @@ use webpki::{BorrowedCertRevocationList, EndEntityCert, anchor_from_trusted_cert
 use zeroize::Zeroizing;
 
 use super::limits;
+use super::plan::CertificatePlan;
 use super::secret::PrivateKey;
 
 /// Why a PEM file is of no use.
@@ -140,12 +141,24 @@ pub fn read_key(file: &Path) -> Result<PrivateKey, PemError> {
     if keys.next().is_some() { Err(PemError::SeveralKeys) } else { Ok(key) }
 }
 
-/// Whether TLS can sign with the key, and as the first certificate of the chain; then the key's algorithm.
+/// Joins a certificate and its key, with the files that they were read from.
 ///
 /// # Errors
 ///
 /// The key is of an unknown kind, or another certificate's.
-pub fn check_pair(chain: &[CertificateDer<'static>], key: &PrivateKey) -> Result<SignatureAlgorithm, PemError> {
+pub fn pair(
+    chain_file: PathBuf,
+    chain: Chain,
+    key_file: PathBuf,
+    key: PrivateKey,
+) -> Result<CertificatePlan, PemError> {
+    let algorithm = check_pair(&chain.certificates, &key)?;
+    let Chain { certificates, names } = chain;
+    Ok(CertificatePlan { chain: certificates, key, algorithm, names, chain_file, key_file })
+}
+
+/// Whether TLS can sign with the key, and as the first certificate of the chain; then the key's algorithm.
+fn check_pair(chain: &[CertificateDer<'static>], key: &PrivateKey) -> Result<SignatureAlgorithm, PemError> {
     let key = aws_lc_rs::sign::any_supported_type(key.expose()).map_err(|_| PemError::BadKey)?;
     let algorithm = key.algorithm();
     match CertifiedKey::new(chain.to_vec(), key).keys_match() {

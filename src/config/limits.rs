@@ -143,7 +143,7 @@ pub const PEM_FILE: u64 = 16 * MIB;
 /// Certificates of one listener. One with its chain and key is about 8 KiB: at most 32 MiB.
 pub const CERTIFICATES: usize = 4096;
 
-/// Files with revocation lists of one listener, each of [`PEM_FILE`] at most.
+/// Files with revocation lists of one listener: at most 64 x 16 MiB = 1 GiB, if somebody has such lists.
 pub const REVOCATION_FILES: usize = 64;
 
 /// Certificates in one chain; every one of them is sent in every full handshake.

@@ -2,8 +2,8 @@
 //!
 //! [`load`] and [`parse`] are the only doors. The way through: `json` reads the text and notices keys that are there
 //! twice; `shape` checks the tree against the schema and takes out what does not fit; serde reads the rest into the
-//! types of `raw`; `resolve` follows references, fills in defaults from [`limits`], checks every value and turns names
-//! into indices. Each of them adds to one list of [`Complaints`], so that a file is put right in one go. This room
+//! types of `raw`; `resolve` follows references, fills in defaults from [`limits`], reads certificates by
+//! [`certificate`], checks every value and turns names into indices. Each of them adds to one list of [`Complaints`], so that a file is put right in one go. This room
 //! never keeps state and knows no type of the running system.
 
 pub mod certificate;

@@ -115,6 +115,14 @@ fn a_damaged_file_is_not_repeated_in_the_error() {
 }
 
 #[test]
+fn a_file_is_as_long_as_its_bound_at_most() {
+    let written = Written::new("");
+    fs::File::create(&written.0).unwrap().set_len(limits::PEM_FILE + 1).unwrap();
+
+    assert!(matches!(read_chain(&written.0), Err(PemError::TooLong)));
+}
+
+#[test]
 fn an_expired_certificate_is_read_like_any_other() {
     let pair = KeyPair::generate().unwrap();
     let mut params = CertificateParams::new(["a.example".to_owned()]).unwrap();

@@ -71,12 +71,12 @@ fn certificates(cx: &mut Context<'_>, place: &Place<'_>, written: &[Option<raw::
             let remedy = "use one with a DNS name in its subjectAltName; the common name does not count";
             cx.complain(&place.key("chain"), "the certificate is for no DNS name", remedy);
         }
-        let algorithm = u8::from(plan.algorithm);
-        let earlier = |name: &String| seen.earlier((name.clone(), algorithm), index).map(|first| (name.clone(), first));
-        if let Some((name, first)) = plan.names.iter().filter_map(earlier).next() {
-            let problem = format!("certificates[{first}] is for {name} too, with a key of the same kind");
-            let remedy = "leave one of them out, or use two kinds of keys, as RSA and ECDSA";
-            cx.complain(&place.key("chain"), problem, remedy);
+        for name in &plan.names {
+            if let Some(first) = seen.earlier((name.clone(), u8::from(plan.algorithm)), index) {
+                let problem = format!("certificates[{first}] is for {name} too, with a key of the same kind");
+                let remedy = "leave one of them out, or use two kinds of keys, as RSA and ECDSA";
+                cx.complain(&place.key("chain"), problem, remedy);
+            }
         }
         plans.push(plan);
     }
@@ -87,15 +87,8 @@ fn certificate(cx: &mut Context<'_>, place: &Place<'_>, raw: &raw::Certificate) 
     let chain = file(cx, &place.key("chain"), raw.chain.as_deref(), certificate::read_chain);
     let key = file(cx, &place.key("key"), raw.key.as_deref(), certificate::read_key);
     let ((chain_file, chain), (key_file, key)) = (chain?, key?);
-    match certificate::check_pair(&chain.certificates, &key) {
-        Ok(algorithm) => Some(CertificatePlan {
-            chain: chain.certificates,
-            key,
-            algorithm,
-            names: chain.names,
-            chain_file,
-            key_file,
-        }),
+    match certificate::pair(chain_file, chain, key_file, key) {
+        Ok(plan) => Some(plan),
         Err(error) => {
             cx.complain(&place.key("key"), error.to_string(), error.remedy());
             None

@@ -20,11 +20,11 @@ pub(super) fn resolve(cx: &mut Context<'_>, upstreams: &BTreeMap<String, raw::Up
     let plan = |(name, raw): (&String, &raw::Upstream)| {
         let place = place.key(name);
         cx.check_name(&place, name);
-        let (scheme, endpoints) = endpoints(cx, &place.key("endpoints"), raw);
+        let (schemes, endpoints) = endpoints(cx, &place.key("endpoints"), raw).into_iter().unzip::<_, _, Vec<_>, _>();
         UpstreamPlan {
             name: name.clone(),
             endpoints,
-            tls: tls(cx, &place, scheme, raw),
+            tls: tls(cx, &place, &schemes, raw),
             balance: cx.choice(&place.key("balance"), raw.balance.as_deref(), &raw::BALANCES, Balance::LeastRequest),
             limits: limits(cx, &place.key("limits"), &raw.limits),
             timeouts: timeouts(cx, &place.key("timeouts"), &raw.timeouts),
@@ -60,25 +60,24 @@ pub(super) fn names<'a>(cx: &Context<'a>) -> Vec<&'a str> {
     names
 }
 
-/// The endpoints, and the scheme that all of them share; `None` if none could be read.
-fn endpoints(cx: &mut Context<'_>, place: &Place<'_>, raw: &raw::Upstream) -> (Option<Scheme>, Vec<EndpointPlan>) {
+/// All of them have the same scheme, unless something is wrong.
+fn endpoints(cx: &mut Context<'_>, place: &Place<'_>, raw: &raw::Upstream) -> Vec<(Scheme, EndpointPlan)> {
     let written = &raw.endpoints;
     if written.is_empty() {
         cx.complain(place, "there is no endpoint", "add one, as in \"http://127.0.0.1:9000\"");
     }
     if written.len() > limits::ENDPOINTS {
         cx.complain(place, "there are too many", format!("name {} endpoints at most", limits::ENDPOINTS));
-        return (None, Vec::new());
+        return Vec::new();
     }
-    let mut first_scheme = None;
-    let mut endpoints = Vec::new();
+    let mut endpoints = Vec::<(Scheme, EndpointPlan)>::new();
     let mut seen = Seen::new();
     for (index, written) in written.iter().enumerate() {
         let place = place.index(index);
         let Some(expanded) = written.as_deref().and_then(|written| cx.expand(&place, written)) else { continue };
         match syntax::read_endpoint(&expanded.text) {
             Ok((scheme, endpoint)) => {
-                if *first_scheme.get_or_insert(scheme) != scheme {
+                if endpoints.first().is_some_and(|(first, _)| *first != scheme) {
                     let problem = "an upstream speaks TLS with all of its endpoints or with none";
                     cx.complain(&place, problem, "give it the scheme of the first endpoint, or an upstream of its own");
                 }
@@ -89,29 +88,24 @@ fn endpoints(cx: &mut Context<'_>, place: &Place<'_>, raw: &raw::Upstream) -> (O
                 if let Some(first) = seen.earlier(format!("{:?}", endpoint.target), index) {
                     cx.complain(&place, format!("it is the same as endpoint {first}"), "name each endpoint once");
                 }
-                endpoints.push(endpoint);
+                endpoints.push((scheme, endpoint));
             }
             // What stands in front of an "@" may be a password.
             Err((problem, remedy)) if expanded.text.contains('@') => cx.complain_unseen(&place, problem, remedy),
             Err((problem, remedy)) => cx.complain(&place, problem, remedy),
         }
     }
-    (first_scheme, endpoints)
+    endpoints
 }
 
-fn tls(
-    cx: &mut Context<'_>,
-    place: &Place<'_>,
-    scheme: Option<Scheme>,
-    raw: &raw::Upstream,
-) -> Option<UpstreamTlsPlan> {
+fn tls(cx: &mut Context<'_>, place: &Place<'_>, schemes: &[Scheme], raw: &raw::Upstream) -> Option<UpstreamTlsPlan> {
     let place = place.key("tls");
-    if scheme == Some(Scheme::Plain) && raw.tls.is_some() {
+    let is_https = schemes.contains(&Scheme::Tls);
+    if raw.tls.is_some() && !is_https && !schemes.is_empty() {
         let remedy = "write \"https://..\" in \"endpoints\", or leave \"tls\" out";
         cx.complain_unseen(&place, "none of the endpoints is \"https\"", remedy);
     }
-    let is_needed = scheme == Some(Scheme::Tls) || raw.tls.is_some();
-    is_needed.then(|| tls::of_upstream(cx, &place, raw.tls.as_ref()))
+    (is_https || raw.tls.is_some()).then(|| tls::of_upstream(cx, &place, raw.tls.as_ref()))
 }
 
 fn limits(cx: &mut Context<'_>, place: &Place<'_>, raw: &raw::UpstreamLimits) -> UpstreamLimits {

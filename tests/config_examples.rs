@@ -8,7 +8,14 @@ use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use postern::config::{self, Complaints, plan::Plan};
+use std::sync::Arc;
+
+use postern::config::plan::{CertificatePlan, Plan, TlsRoots};
+use postern::config::{self, Complaints};
+use rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256;
+use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection};
 use serde_json::Value;
 
 /// The environment that the examples are written for.
@@ -64,6 +71,59 @@ fn every_broken_file_gets_exactly_the_complaints_beside_it() {
         assert!(!complaints.contains("not-in-any-complaint"), "{complaints}");
         assert_is(&path.with_extension("txt"), &complaints);
     }
+}
+
+/// What stands under `tls/` must be good for more than being read: the upstream of one example is shown the listener of
+/// the other, and each must accept the other's certificate.
+#[test]
+fn the_certificates_of_the_examples_are_good_for_a_handshake() {
+    let plan_of = |name: &str| load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("config").join(name)).unwrap();
+    let (front, back) = (plan_of("tls.json"), plan_of("upstream-tls.json"));
+    let listener = front.listeners.iter().find(|listener| listener.name == "partners").unwrap().tls.as_ref().unwrap();
+    let upstream = back.upstreams.iter().find(|upstream| upstream.name == "ledger").unwrap().tls.as_ref().unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let certified = |plan: &CertificatePlan| {
+        let key = CertifiedKey::from_der(plan.chain.clone(), plan.key.expose().clone_key(), &provider).unwrap();
+        Arc::new(SingleCertAndKey::from(key))
+    };
+
+    let clients = listener.client_certificates.as_ref().unwrap();
+    let mut roots = RootCertStore::empty();
+    assert_eq!(roots.add_parsable_certificates(clients.roots.clone()), (1, 0));
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
+    let verifier = verifier.with_crls(clients.crls.clone()).build().unwrap();
+    let server = ServerConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions();
+    let server = server.unwrap().with_client_cert_verifier(verifier);
+    let server = server.with_cert_resolver(certified(&listener.certificates[0]));
+    let TlsRoots::Given { certificates, .. } = &upstream.roots else { panic!("it names a bundle") };
+    let mut roots = RootCertStore::empty();
+    assert_eq!(roots.add_parsable_certificates(certificates.clone()), (1, 0));
+    let client = ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions();
+    let client = client.unwrap().with_root_certificates(roots);
+    let client = client.with_client_cert_resolver(certified(upstream.certificate.as_ref().unwrap()));
+
+    let mut server = ServerConnection::new(Arc::new(server)).unwrap();
+    let mut client = ClientConnection::new(Arc::new(client), upstream.server_name.clone().unwrap()).unwrap();
+    while client.is_handshaking() || server.is_handshaking() {
+        let mut wire = Vec::new();
+        while client.wants_write() {
+            client.write_tls(&mut wire).unwrap();
+        }
+        server.read_tls(&mut wire.as_slice()).unwrap();
+        server.process_new_packets().unwrap();
+        wire.clear();
+        while server.wants_write() {
+            server.write_tls(&mut wire).unwrap();
+        }
+        client.read_tls(&mut wire.as_slice()).unwrap();
+        client.process_new_packets().unwrap();
+    }
+
+    assert_eq!(server.peer_certificates().map(<[_]>::len), Some(1));
+    let public_key = ParsedCertificate::try_from(&listener.certificates[0].chain[0]).unwrap().subject_public_key_info();
+    let sha256 = TLS13_AES_128_GCM_SHA256.tls13().unwrap().common.hash_provider;
+    assert_eq!(sha256.hash(&public_key).as_ref(), upstream.pins[0], "config/tls/make.sh prints the new pin");
+    assert_eq!(client.peer_certificates(), Some(listener.certificates[0].chain.as_slice()));
 }
 
 #[test]

@@ -183,9 +183,6 @@ pub(super) struct ClientCertificates {
     #[serde(default)]
     #[schemars(extend("default" = []))]
     pub crl: Vec<Option<String>>,
-    /// Tell upstreams about the certificate in Client-Cert (RFC 9440).
-    #[schemars(extend("default" = false))]
-    pub forward: Option<bool>,
 }
 
 /// What upstreams are told about the client, and whose word is taken for it.

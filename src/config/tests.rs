@@ -250,8 +250,7 @@ fn a_listener_speaks_tls_with_the_certificates_of_its_files() {
         "client_certificates": {
             "mode": "optional",
             "ca": example_file("ca.pem"),
-            "crl": [example_file("ca.crl")],
-            "forward": true
+            "crl": [example_file("ca.crl")]
         }
     });
 
@@ -265,7 +264,7 @@ fn a_listener_speaks_tls_with_the_certificates_of_its_files() {
     assert_eq!((&first.chain_file, &first.key_file), (&directory.0.join("first.pem"), &directory.0.join("first.key")));
     assert_eq!((first.chain.len(), second.chain.len()), (1, 1));
     let clients = tls.client_certificates.as_ref().expect("they were asked for");
-    assert_eq!((clients.mode, clients.forward), (ClientCertificateMode::Optional, true));
+    assert_eq!(clients.mode, ClientCertificateMode::Optional);
     assert_eq!((clients.roots.len(), clients.crls.len()), (1, 1));
     assert!(format!("{plan:?}").contains("PrivateKey(..)"));
 }

@@ -46,7 +46,7 @@ impl Outgoing {
     }
 
     /// The unsent bytes, in order; parts with none are left out.
-    fn parts(&self) -> impl Iterator<Item = &[u8]> {
+    pub fn parts(&self) -> impl Iterator<Item = &[u8]> {
         let mut skip = self.sent;
         [&self.head[..], self.content.as_deref().unwrap_or_default(), self.tail].into_iter().filter_map(move |part| {
             let skipped = skip.min(part.len());

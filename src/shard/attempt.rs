@@ -19,12 +19,13 @@ use super::record::{Cut, Record};
 use super::relay::{RelayFault, Sink, Source, relay, send_whole, settle};
 use super::respond::{self, Answered, Response, ResponseContext};
 use super::serve_h1::{After, Session};
+use super::transport::{Sending, Transport};
 use super::{Shard, upgrade};
 use crate::config::plan::UpstreamPlan;
 use crate::deadline::Deadline;
 use crate::logic::exchange::{AttemptFault, AttemptFaultKind, Event, Exchange, Step};
 use crate::logic::http::{HeadScan, ProblemKind, Version, encode};
-use crate::ring::{Expect, Outgoing, Posted, Size, Stream, Timer};
+use crate::ring::{Expect, Outgoing, Size, Timer};
 
 /// How long the content of a request with `Expect: 100-continue` waits for the upstream's word (RFC 9110 section 10.1.1 wants a bound).
 const CONTINUE_PATIENCE: Duration = Duration::from_secs(1);
@@ -49,7 +50,7 @@ enum ClientFault {
 /// How far things are, as both sides see it.
 struct Progress {
     /// The head of the request, and the content that came with it, on its way.
-    posted: RefCell<Option<Posted>>,
+    posted: RefCell<Option<Sending>>,
     /// The same, once it has gone out or has failed to.
     sent: Cell<Option<Outgoing>>,
     /// There is no more content than that.
@@ -68,7 +69,7 @@ impl Progress {
     /// Looks whether what was posted has gone out. Nobody is told, so whoever needs to know looks.
     fn look(&self) {
         let mut posted = self.posted.borrow_mut();
-        if let Some(Poll::Ready((sent, outgoing))) = posted.as_mut().map(Posted::try_sent) {
+        if let Some(Poll::Ready((sent, outgoing))) = posted.as_mut().map(Sending::try_sent) {
             *posted = None;
             self.sent.set(Some(outgoing));
             self.uploaded.set(self.complete && sent.is_ok());
@@ -125,8 +126,9 @@ impl Attempt<'_> {
         let ring = &*shard.ring;
         let context = ResponseContext::new(self.session, self.forward);
         let timeouts = self.session.listener().timeouts;
-        let Session { connection: Connection { stream: client, inbound }, timer, flushing, .. } = &mut *self.session;
-        let Connection { stream: upstream, inbound: from_upstream } = connection;
+        let Session { connection: Connection { transport: client, inbound }, timer, flushing, broken, .. } =
+            &mut *self.session;
+        let Connection { transport: upstream, inbound: from_upstream } = connection;
         let Record { status, uploaded, sent, id, cut, endpoint, .. } = &mut *self.record;
         let forward = &mut *self.forward;
         let Forward { deadline, frame, expects_continue, .. } = *forward;
@@ -134,7 +136,7 @@ impl Attempt<'_> {
 
         // What can go out at once does: the head, and the content that came with it.
         let mut source = Source {
-            stream: client,
+            transport: client,
             inbound,
             reader: &mut forward.reader,
             patience: timeouts.body,
@@ -174,7 +176,7 @@ impl Attempt<'_> {
 
         let client_side = pin!(async {
             if !complete {
-                let sink = Sink { stream: upstream, frame, patience: plan.timeouts.idle, sent: uploaded };
+                let sink = Sink { transport: upstream, frame, patience: plan.timeouts.idle, sent: uploaded };
                 let upload = upload(&shard, &mut source, sink, &progress, deadline);
                 if let Err(fault) = Box::pin(upload).await
                     && !progress.responding.get()
@@ -183,7 +185,7 @@ impl Attempt<'_> {
                 }
                 // A client that has its answer may cease to send (RFC 9112 section 9.5). Both connections end with the response.
             }
-            poll_fn(|cx| source.inbound.poll_gone(cx)).await;
+            poll_fn(|cx| source.inbound.poll_gone(source.transport, cx)).await;
             Err::<Infallible, _>(ClientFault::Gone)
         });
         let mut client_side = ClientSide { future: client_side, ended: None };
@@ -225,13 +227,13 @@ impl Attempt<'_> {
         let sent_before = sent.get();
         let relayed = {
             let mut source = Source {
-                stream: upstream,
+                transport: upstream,
                 inbound: from_upstream,
                 reader: &mut response.reader,
                 patience: plan.timeouts.idle,
                 allowance: u64::MAX,
             };
-            let sink = Sink { stream: client, frame: response.frame, patience: timeouts.write, sent };
+            let sink = Sink { transport: client, frame: response.frame, patience: timeouts.write, sent };
             client_side.unless_ended(pin!(relay(&mut source, sink, response.head, timer, deadline, ring))).await
         };
         match relayed {
@@ -243,9 +245,10 @@ impl Attempt<'_> {
             }
             unfinished @ (Ok(Err(_)) | Err(_)) => {
                 *cut = why_cut(&unfinished);
+                *broken = true;
                 if response.ends_with_connection {
                     // An orderly end would make it look complete.
-                    client.reset_on_close();
+                    client.stream.reset_on_close();
                 }
                 return End::broken();
             }
@@ -266,7 +269,7 @@ impl Attempt<'_> {
         let idle = shard.plan.upstreams[self.forward.upstream.index()].timeouts.idle;
         let Session { connection: client, timer, .. } = &mut *self.session;
         let (mut outgoing, deadline) = (Outgoing::new(head, None, b""), self.forward.deadline);
-        let sent = send_whole(&client.stream, &mut outgoing, timer, patience, deadline, &shard.ring).await;
+        let sent = send_whole(&client.transport, &mut outgoing, timer, patience, deadline, &shard.ring).await;
         if let Err(fault) = sent {
             self.record.cut = Some(Cut::of_download(&fault));
             return Event::Broken;
@@ -314,8 +317,8 @@ struct ReadHead<'a> {
     shard: &'a Shard,
     context: &'a ResponseContext,
     plan: &'a UpstreamPlan,
-    client: &'a Stream,
-    upstream: &'a Stream,
+    client: &'a Transport,
+    upstream: &'a Transport,
     progress: &'a Progress,
     deadline: Deadline,
     /// The request's id.

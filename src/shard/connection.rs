@@ -7,11 +7,12 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 
-use crate::ring::{Buf, Expect, Receive, Size, Stream};
+use super::transport::{Incoming, Piece, Transport};
+use crate::ring::{Buf, Expect, Receive, Size};
 
-/// A stream and its incoming side.
+/// A transport and its incoming side.
 pub struct Connection {
-    pub stream: Stream,
+    pub transport: Transport,
     pub inbound: Inbound,
 }
 
@@ -21,7 +22,7 @@ pub struct Inbound {
     input: Input,
     armed: Option<Receive>,
     /// Arrived while nobody read.
-    ahead: Option<Buf>,
+    ahead: Option<Piece>,
     /// The peer has closed its side, or the connection is broken: nothing more will come.
     ended: bool,
 }
@@ -40,20 +41,38 @@ enum Input {
 }
 
 impl Connection {
-    pub fn new(stream: Stream) -> Self {
-        Self { stream, inbound: Inbound::default() }
+    pub fn new(transport: Transport) -> Self {
+        Self { transport, inbound: Inbound::default() }
+    }
+
+    /// One on which `bytes` have arrived already.
+    pub fn with_bytes(transport: Transport, bytes: Vec<u8>) -> Self {
+        let input = if bytes.is_empty() { Input::Empty } else { Input::Joined { bytes, start: 0 } };
+        Self { transport, inbound: Inbound { input, ..Inbound::default() } }
     }
 
     /// Begins to wait for bytes, if that has not begun.
     pub fn arm(&mut self, size: Size, expect: Expect) {
-        self.inbound.arm(&self.stream, size, expect);
+        self.inbound.arm(&self.transport, size, expect);
+    }
+
+    /// Whether anything at all has come: bytes, or the end.
+    pub fn is_disturbed(&mut self) -> bool {
+        let Self { transport, inbound } = self;
+        let gone = inbound.poll_gone(transport, &mut Context::from_waker(Waker::noop())).is_ready();
+        gone || inbound.ahead.is_some()
+    }
+
+    /// See [`Inbound::poll_gone`].
+    pub fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.inbound.poll_gone(&self.transport, cx)
     }
 }
 
 impl Inbound {
-    pub fn arm(&mut self, stream: &Stream, size: Size, expect: Expect) {
+    pub fn arm(&mut self, transport: &Transport, size: Size, expect: Expect) {
         if self.armed.is_none() && self.ahead.is_none() && !self.ended {
-            self.armed = Some(stream.receive(size, expect));
+            self.armed = Some(transport.stream.receive(size, expect));
         }
     }
 
@@ -114,70 +133,84 @@ impl Inbound {
     }
 
     /// Waits for more bytes and joins them to what is there. `false` when the peer has closed.
-    pub async fn fill(&mut self, stream: &Stream, size: Size) -> io::Result<bool> {
-        std::future::poll_fn(|cx| self.poll_fill(stream, size, cx)).await
+    pub async fn fill(&mut self, transport: &Transport, size: Size) -> io::Result<bool> {
+        std::future::poll_fn(|cx| self.poll_fill(transport, size, cx)).await
     }
 
     /// See [`fill`](Self::fill).
-    pub fn poll_fill(&mut self, stream: &Stream, size: Size, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
-        let buf = match self.ahead.take() {
-            Some(buf) => buf,
-            None => {
-                self.arm(stream, size, Expect::Now);
-                match ready!(self.poll_armed(cx)) {
-                    Ok(Some(buf)) => buf,
-                    Ok(None) => return Poll::Ready(Ok(false)),
-                    Err(error) => return Poll::Ready(Err(error)),
-                }
-            }
+    pub fn poll_fill(&mut self, transport: &Transport, size: Size, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        let piece = match self.ahead.take() {
+            Some(piece) => piece,
+            None => match ready!(self.poll_piece(transport, size, Expect::Now, cx)) {
+                Ok(Some(piece)) => piece,
+                Ok(None) => return Poll::Ready(Ok(false)),
+                Err(error) => return Poll::Ready(Err(error)),
+            },
         };
-        self.join(buf);
+        self.join(piece);
         Poll::Ready(Ok(true))
     }
 
     /// Ready when the peer has closed or reset the connection. Bytes that come meanwhile are kept, as many as one buffer holds.
-    pub fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.ahead.is_some() {
+    pub fn poll_gone(&mut self, transport: &Transport, cx: &mut Context<'_>) -> Poll<()> {
+        if self.ahead.is_some() || self.armed.is_none() && !self.ended {
             // What comes behind those bytes is not looked at before they are read.
             return Poll::Pending;
         }
-        match ready!(self.poll_armed(cx)) {
-            Ok(Some(buf)) => {
-                self.ahead = Some(buf);
+        match ready!(self.poll_piece(transport, Size::Small, Expect::Later, cx)) {
+            Ok(Some(piece)) => {
+                self.ahead = Some(piece);
                 Poll::Pending
             }
             Ok(None) | Err(_) => Poll::Ready(()),
         }
     }
 
-    /// Whether anything at all has come: bytes, or the end.
-    pub fn is_disturbed(&mut self) -> bool {
-        let gone = self.poll_gone(&mut Context::from_waker(Waker::noop())).is_ready();
-        gone || self.ahead.is_some()
-    }
-
-    fn poll_armed(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Buf>>> {
-        if self.ended {
-            return Poll::Ready(Ok(None));
+    /// The next bytes. Arms a receive if none is, and again behind what brings none.
+    fn poll_piece(
+        &mut self,
+        transport: &Transport,
+        size: Size,
+        expect: Expect,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<Option<Piece>>> {
+        loop {
+            if self.ended {
+                return Poll::Ready(Ok(None));
+            }
+            self.arm(transport, size, expect);
+            let armed = self.armed.as_mut().expect("armed above");
+            let received = ready!(Pin::new(armed).poll(cx));
+            self.armed = None;
+            let incoming = match received {
+                Ok(Some(buf)) => transport.open(buf),
+                Ok(None) => transport.end().map(|()| Incoming::End),
+                Err(error) => Err(error),
+            };
+            match incoming {
+                Ok(Incoming::Piece(piece)) => return Poll::Ready(Ok(Some(piece))),
+                Ok(Incoming::Nothing) => {}
+                Ok(Incoming::End) => self.ended = true,
+                Err(error) => {
+                    self.ended = true;
+                    return Poll::Ready(Err(error));
+                }
+            }
         }
-        let Some(armed) = &mut self.armed else { return Poll::Pending };
-        let received = ready!(Pin::new(armed).poll(cx));
-        self.armed = None;
-        self.ended = !matches!(received, Ok(Some(_)));
-        Poll::Ready(received)
     }
 
-    fn join(&mut self, buf: Buf) {
-        match &mut self.input {
-            Input::Empty => self.input = Input::Received(buf),
-            Input::Received(first) => {
-                let bytes = [&first[..], &buf[..]].concat();
+    fn join(&mut self, piece: Piece) {
+        match (&mut self.input, piece) {
+            (Input::Empty, Piece::Received(buf)) => self.input = Input::Received(buf),
+            (Input::Empty, Piece::Opened(bytes)) => self.input = Input::Joined { bytes, start: 0 },
+            (Input::Received(first), piece) => {
+                let bytes = [&first[..], piece.bytes()].concat();
                 self.input = Input::Joined { bytes, start: 0 };
             }
-            Input::Joined { bytes, start } => {
+            (Input::Joined { bytes, start }, piece) => {
                 bytes.drain(..*start);
                 *start = 0;
-                bytes.extend_from_slice(&buf);
+                bytes.extend_from_slice(piece.bytes());
             }
         }
     }

@@ -62,6 +62,8 @@ cells! {
         cut_by_client: Counter "postern_responses_incomplete_total" "by=\"client\"" "Requests that ended without a whole response, by who ended them.";
         cut_by_deadline: Counter "postern_responses_incomplete_total" "by=\"deadline\"" "Requests that ended without a whole response, by who ended them.";
         cut_by_upstream: Counter "postern_responses_incomplete_total" "by=\"upstream\"" "Requests that ended without a whole response, by who ended them.";
+        tls_handshakes: Counter "postern_tls_handshakes_total" "" "TLS handshakes with clients that came to their end.";
+        tls_handshake_failures: Counter "postern_tls_handshake_failures_total" "" "TLS handshakes with clients that did not: refused, broken off or too slow.";
         bytes_received: Counter "postern_received_bytes_total" "" "Bytes of requests: heads, and content that went on to an upstream.";
         bytes_sent: Counter "postern_sent_bytes_total" "" "Bytes of responses handed over for clients, heads included.";
     }

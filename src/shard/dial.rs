@@ -11,8 +11,11 @@ use std::time::Instant;
 use socket2::SockAddr;
 
 use super::Shard;
-use super::connection::{Connection, Inbound};
+use super::connection::Connection;
 use super::counters::add;
+use super::tls::Tls;
+use super::tls::contexts::UpstreamContext;
+use super::transport::{HandshakeError, Transport, handshake};
 use crate::config::plan::SocketAddress;
 use crate::deadline::Deadline;
 use crate::ids::UpstreamId;
@@ -69,7 +72,7 @@ pub struct Dialer<'a> {
     pub shard: &'a Rc<Shard>,
     pub upstream: UpstreamId,
     /// Watched: nobody dials for a client that is gone.
-    pub client: &'a mut Inbound,
+    pub client: &'a mut Connection,
     pub timer: &'a mut Timer,
     pub deadline: Deadline,
 }
@@ -88,7 +91,7 @@ impl Dialer<'_> {
                 Checkout::Reuse { target, connection, born } => {
                     let mut lease = self.hold(target, Some(connection), born);
                     // A kept connection that was closed, or on which something came unasked, is not used: the next one is.
-                    if !lease.connection().inbound.is_disturbed() {
+                    if !lease.connection().is_disturbed() {
                         return Ok(lease);
                     }
                     granted = false;
@@ -116,20 +119,40 @@ impl Dialer<'_> {
         let (upstream, now) = (self.upstream, self.shard.now());
         let mut lease = self.hold(target, None, now);
         let counters = &self.shard.counters.upstreams[upstream.index()];
-        let address = self.shard.with(|state, _| state.upstream(upstream).address(target).clone());
+        let (address, endpoint) = self.shard.with(|state, _| {
+            let upstream = state.upstream(upstream);
+            (upstream.address(target).clone(), upstream.endpoint(target))
+        });
         let limit = self.shard.plan.upstreams[upstream.index()].timeouts.connect;
         let bound = self.deadline.bound(now, limit);
-        let connecting = std::pin::pin!(connect(self.shard, &address));
+        let tls = self.shard.tls.upstreams[upstream.index()].as_ref();
+        let connecting = std::pin::pin!(async {
+            let stream = connect(self.shard, &address).await.map_err(HandshakeError::Stream)?;
+            let Some(UpstreamContext { config, names }) = tls else { return Ok(Transport::plain(stream)) };
+            let name = names[usize::from(endpoint)].clone();
+            let mut timer = Timer::new(&self.shard.ring);
+            let shaken = Box::pin(handshake(stream, Tls::client(config.clone(), name)?, &mut timer, bound.at)).await;
+            // Nothing comes before it was asked for.
+            shaken.map(|(transport, _)| transport)
+        });
         let outcome = self.timer.within(bound.at, unless_gone(self.client, connecting)).await;
         let fault = match outcome {
-            Ok(Some(Ok(stream))) => {
+            Ok(Some(Ok(transport))) => {
                 add(&counters.connects, 1);
-                lease.connection = Some(Connection::new(stream));
+                lease.connection = Some(Connection::new(transport));
                 return Ok(lease);
             }
             Ok(None) => return Err(DialFault::ClientGone),
             Ok(Some(Err(error))) => {
-                tracing::debug!(upstream = self.shard.plan.upstreams[upstream.index()].name, ?address, %error, "connect failed");
+                let name = &self.shard.plan.upstreams[upstream.index()].name;
+                match &error {
+                    HandshakeError::Tls(_) => {
+                        if let Some(left_out) = self.shard.warnings.handshake_failed.admit(self.shard.now()) {
+                            tracing::warn!(upstream = name, ?address, %error, left_out, "TLS handshake failed");
+                        }
+                    }
+                    _ => tracing::debug!(upstream = name, ?address, %error, "connect failed"),
+                }
                 DialFault::Failed
             }
             Err(_) if bound.is_final => DialFault::Deadline,
@@ -167,7 +190,7 @@ async fn connect(shard: &Rc<Shard>, address: &SocketAddress) -> io::Result<Strea
 
 /// `future`'s output, unless the client goes away first.
 pub fn unless_gone<F: Future + Unpin>(
-    client: &mut Inbound,
+    client: &mut Connection,
     mut future: F,
 ) -> impl Future<Output = Option<F::Output>> + Unpin {
     poll_fn(move |cx| {

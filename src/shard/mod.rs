@@ -25,6 +25,8 @@ mod seldom;
 mod serve_h1;
 pub mod start;
 mod task;
+mod tls;
+mod transport;
 mod upgrade;
 
 use std::cell::{Cell, RefCell};
@@ -42,6 +44,7 @@ use prepare::Forward;
 use reuse::Boxes;
 use seldom::Seldom;
 use serve_h1::Serving;
+use tls::contexts::Contexts;
 
 use crate::config::plan::Plan;
 use crate::ids::ShardId;
@@ -60,6 +63,7 @@ pub struct Shard {
     pub id: ShardId,
     pub plan: Arc<Plan>,
     pub routes: Arc<RouteTable>,
+    pub tls: Contexts,
     pub ring: Rc<Ring>,
     pub counters: Counters,
     pub access_log: Option<AccessLog>,
@@ -90,6 +94,7 @@ pub struct Shard {
 pub struct Warnings {
     pub malformed_response: Seldom,
     pub accept_failed: Seldom,
+    pub handshake_failed: Seldom,
 }
 
 /// Where a shard is in its life.
@@ -105,8 +110,7 @@ pub enum Phase {
 impl Shard {
     fn new(
         id: ShardId,
-        plan: Arc<Plan>,
-        routes: Arc<RouteTable>,
+        (plan, routes, tls): (Arc<Plan>, Arc<RouteTable>, Contexts),
         ring: Rc<Ring>,
         mesh: &Mesh,
         lane: Option<Lane>,
@@ -135,6 +139,7 @@ impl Shard {
             connections: Cell::new(0),
             plan,
             routes,
+            tls,
             ring,
         };
         shard.date.borrow_mut().update(clock::wall());
@@ -239,7 +244,7 @@ impl Shard {
         self.date.borrow_mut().update(clock::wall());
         self.with(|state, now| {
             for (_, upstream) in state.upstreams() {
-                upstream.evict(now, |connection| connection.inbound.is_disturbed());
+                upstream.evict(now, Connection::is_disturbed);
             }
         });
         self.flush_access_log();

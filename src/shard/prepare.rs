@@ -84,6 +84,7 @@ pub fn prepare(session: &mut Session, record: &mut Record) -> Option<Prepared> {
         listener_id: session.listener_id(),
         client: session.client,
         trusted: session.trusted,
+        encrypted: session.connection.transport.is_encrypted(),
         is_last: session.is_last(),
     };
     let Connection { inbound, .. } = &mut session.connection;
@@ -104,6 +105,8 @@ struct Context<'a> {
     listener_id: crate::ids::ListenerId,
     client: crate::logic::http::forwarded::ClientText,
     trusted: bool,
+    /// The request came through TLS.
+    encrypted: bool,
     /// No further request is taken on this connection.
     is_last: bool,
 }
@@ -200,7 +203,7 @@ impl Context<'_> {
             framing: head.framing,
             forwarding: Forwarding {
                 client: &self.client,
-                proto: "http",
+                proto: if self.encrypted { "https" } else { "http" },
                 host: head.host,
                 trusted: self.trusted,
                 x_forwarded: self.listener.forwarded.x_forwarded,

@@ -10,9 +10,10 @@ use std::time::Duration;
 use crate::deadline::Deadline;
 use crate::logic::http::encode;
 use crate::logic::http::{BodyFault, BodyFraming, BodyReader, Decoded};
-use crate::ring::{Expect, Outgoing, Posted, Ring, SMALL_BYTES, Size, Stream, Timer};
+use crate::ring::{Expect, Outgoing, Ring, SMALL_BYTES, Size, Timer};
 
 use super::connection::Inbound;
+use super::transport::{Departing, Sending, Transport};
 
 /// How the content is framed on its way out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +44,7 @@ const COPY_BELOW: usize = 4096;
 
 /// Where content comes from.
 pub struct Source<'a> {
-    pub stream: &'a Stream,
+    pub transport: &'a Transport,
     pub inbound: &'a mut Inbound,
     pub reader: &'a mut BodyReader,
     /// The longest wait for more content.
@@ -54,7 +55,7 @@ pub struct Source<'a> {
 
 /// Where content goes.
 pub struct Sink<'a> {
-    pub stream: &'a Stream,
+    pub transport: &'a Transport,
     pub frame: Frame,
     /// The longest wait for the receiver to take some.
     pub patience: Duration,
@@ -121,8 +122,8 @@ impl Source<'_> {
     /// Begins to receive what comes next: more of the body, in buffers that suit it, or whatever follows it.
     pub fn arm(&mut self, complete: bool) {
         match complete {
-            true => self.inbound.arm(self.stream, Size::Small, Expect::Later),
-            false => self.inbound.arm(self.stream, self.size(), Expect::Now),
+            true => self.inbound.arm(self.transport, Size::Small, Expect::Later),
+            false => self.inbound.arm(self.transport, self.size(), Expect::Now),
         }
     }
 
@@ -130,7 +131,7 @@ impl Source<'_> {
     async fn wait(&mut self, timer: &mut Timer, deadline: Deadline, ring: &Ring) -> Result<bool, RelayFault> {
         let bound = deadline.bound(ring.now(), self.patience);
         let size = self.size();
-        let filling = poll_fn(|cx| self.inbound.poll_fill(self.stream, size, cx));
+        let filling = poll_fn(|cx| self.inbound.poll_fill(self.transport, size, cx));
         match timer.within(bound.at, filling).await {
             Ok(Ok(true)) => Ok(true),
             Ok(Ok(false)) => self.reader.end_of_stream().map(|()| false).map_err(|_| RelayFault::SourceClosed),
@@ -153,23 +154,31 @@ impl Source<'_> {
 /// # Errors
 /// The receiver is gone, takes nothing for longer than `patience`, or the deadline has passed.
 pub async fn send_whole(
-    stream: &Stream,
+    transport: &Transport,
     outgoing: &mut Outgoing,
     timer: &mut Timer,
     patience: Duration,
     deadline: Deadline,
     ring: &Ring,
 ) -> Result<(), RelayFault> {
-    while outgoing.remaining() > 0 {
+    let Departing { mut bytes, content } =
+        transport.seal(std::mem::take(outgoing)).map_err(|_| RelayFault::SinkClosed)?;
+    let sent = loop {
+        if bytes.remaining() == 0 {
+            break Ok(());
+        }
         let bound = deadline.bound(ring.now(), patience);
-        let sending = stream.send(std::mem::take(outgoing));
+        let sending = transport.stream.send(std::mem::take(&mut bytes));
         let Ok((sent, rest)) = timer.within(bound.at, sending).await else {
             return Err(if bound.is_final { RelayFault::Deadline } else { RelayFault::SinkStalled });
         };
-        *outgoing = rest;
-        sent.map_err(|_| RelayFault::SinkClosed)?;
-    }
-    Ok(())
+        bytes = rest;
+        if sent.is_err() {
+            break Err(RelayFault::SinkClosed);
+        }
+    };
+    *outgoing = Departing { bytes, content }.into_given();
+    sent
 }
 
 /// Waits until what was posted has gone out.
@@ -177,7 +186,7 @@ pub async fn send_whole(
 /// # Errors
 /// The receiver is gone, has not taken everything within `patience`, or the deadline has passed.
 pub async fn settle(
-    mut posted: Posted,
+    mut posted: Sending,
     timer: &mut Timer,
     patience: Duration,
     deadline: Deadline,
@@ -202,16 +211,16 @@ pub async fn relay(
     timer: &mut Timer,
     deadline: Deadline,
     ring: &Ring,
-) -> Result<Posted, RelayFault> {
+) -> Result<Sending, RelayFault> {
     loop {
         let (mut outgoing, complete) = source.piece(sink.frame, head)?;
         source.arm(complete);
         let bytes = outgoing.remaining() as u64;
         if complete {
             sink.sent.set(sink.sent.get() + bytes);
-            return Ok(sink.stream.post_for_good(outgoing));
+            return Ok(sink.transport.post_for_good(outgoing));
         }
-        send_whole(sink.stream, &mut outgoing, timer, sink.patience, deadline, ring).await?;
+        send_whole(sink.transport, &mut outgoing, timer, sink.patience, deadline, ring).await?;
         sink.sent.set(sink.sent.get() + bytes);
         head = outgoing.head;
         head.clear();
@@ -224,5 +233,5 @@ pub async fn relay(
         encode::last_chunk(&mut head, b"");
         sink.sent.set(sink.sent.get() + head.len() as u64);
     }
-    Ok(sink.stream.post_for_good(Outgoing::new(head, None, b"")))
+    Ok(sink.transport.post_for_good(Outgoing::new(head, None, b"")))
 }

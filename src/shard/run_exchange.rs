@@ -26,7 +26,7 @@ pub async fn run(session: &mut Session, mut forward: Box<Forward>, record: &mut 
                 let mut dialer = Dialer {
                     shard: &shard,
                     upstream: forward.upstream,
-                    client: &mut session.connection.inbound,
+                    client: &mut session.connection,
                     timer: &mut session.timer,
                     deadline: forward.deadline,
                 };

@@ -3,6 +3,7 @@
 //! The task of a connection holds little: the socket, a timer, a few facts. What serving a request takes is borrowed for as long as it is served.
 
 use std::future::poll_fn;
+use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
@@ -15,12 +16,13 @@ use super::record::{Cut, Record};
 use super::relay::RelayFault;
 use super::reuse::Slots;
 use super::run_exchange;
+use super::transport::Sending;
 use super::{Phase, Shard, admin, relay};
 use crate::config::plan::ListenerPlan;
 use crate::deadline::Deadline;
 use crate::logic::http::forwarded::ClientText;
 use crate::logic::http::{BodyFraming, BodyReader, HeadScan, ProblemKind, Version};
-use crate::ring::{Expired, Outgoing, Posted, Size, Stream, Timer};
+use crate::ring::{Expired, Outgoing, Size, Timer};
 
 /// Content of a request that nobody wants is read up to here, so that its connection can be kept.
 pub const DISCARD_BYTES: u64 = 64 * 1024;
@@ -40,7 +42,9 @@ pub struct Session {
     /// Requests served on this connection.
     pub served: u64,
     /// The end of a response that is on its way to the client.
-    pub flushing: Option<Posted>,
+    pub flushing: Option<Sending>,
+    /// The client did not get all of a response: nothing may make it look complete.
+    pub broken: bool,
 }
 
 /// What becomes of a connection after a request.
@@ -61,8 +65,8 @@ pub fn serving() -> Rc<Serving> {
 
 impl Session {
     /// Boxed, because it is handed to a serving future and back with each request.
-    pub fn new(open: Open, stream: Stream) -> Box<Self> {
-        let peer = stream.peer();
+    pub fn new(open: Open, connection: Connection) -> Box<Self> {
+        let peer = connection.transport.stream.peer();
         let forwarded = &open.shard.plan.listeners[open.listener.index()].forwarded;
         let trusted = match peer {
             Some(peer) => forwarded.trust.iter().any(|net| net.contains(&peer.ip().to_canonical())),
@@ -70,8 +74,7 @@ impl Session {
         };
         let client = peer.map_or(ClientText::unknown(), |peer| ClientText::new(peer.ip()));
         let timer = Timer::new(&open.shard.ring);
-        let connection = Connection::new(stream);
-        Box::new(Self { open, connection, timer, client, trusted, served: 0, flushing: None })
+        Box::new(Self { open, connection, timer, client, trusted, served: 0, flushing: None, broken: false })
     }
 
     pub fn shard(&self) -> &Rc<Shard> {
@@ -107,7 +110,7 @@ impl Session {
     /// Nobody is told when the last response has gone out; who asks for more has got it. So it is looked at when bytes come, or when the client has had
     /// time enough to take it.
     fn poll_request(&mut self, idle_end: Instant, flush_end: Instant, cx: &mut Context<'_>) -> Poll<bool> {
-        let Self { open, connection: Connection { stream, inbound }, timer, flushing, .. } = self;
+        let Self { open, connection: Connection { transport, inbound }, timer, flushing, .. } = self;
         loop {
             // An empty line behind the content of a request is no other request yet (RFC 9112 section 2.2).
             if inbound.bytes() == b"\r\n" {
@@ -116,7 +119,7 @@ impl Session {
             if !inbound.is_empty() {
                 return Poll::Ready(true);
             }
-            match inbound.poll_fill(stream, Size::Small, cx) {
+            match inbound.poll_fill(transport, Size::Small, cx) {
                 Poll::Ready(Ok(true)) => {}
                 Poll::Ready(Ok(false) | Err(_)) => return Poll::Ready(false),
                 Poll::Pending => break,
@@ -157,7 +160,7 @@ impl Session {
         let Self { open, connection, timer, .. } = self;
         let mut outgoing = Outgoing::new(bytes, None, b"");
         let ring = &open.shard.ring;
-        let sent = relay::send_whole(&connection.stream, &mut outgoing, timer, patience, deadline, ring).await;
+        let sent = relay::send_whole(&connection.transport, &mut outgoing, timer, patience, deadline, ring).await;
         record.sent.set(record.sent.get() + outgoing.sent() as u64);
         open.shard.give_back(outgoing.head);
         if let Err(fault) = &sent {
@@ -172,7 +175,7 @@ impl Session {
         let patience = self.listener().timeouts.body;
         let mut left = DISCARD_BYTES;
         let end = self.shard().now() + patience;
-        let Self { connection: Connection { stream, inbound }, timer, .. } = self;
+        let Self { connection: Connection { transport, inbound }, timer, .. } = self;
         loop {
             let Ok(decoded) = reader.decode(inbound.bytes()) else { return false };
             inbound.consume(decoded.consumed);
@@ -184,7 +187,7 @@ impl Session {
                 return false;
             }
             left = rest;
-            let filling = poll_fn(|cx| inbound.poll_fill(stream, Size::Small, cx));
+            let filling = poll_fn(|cx| inbound.poll_fill(transport, Size::Small, cx));
             if !matches!(timer.within(end, filling).await, Ok(Ok(true))) {
                 return false;
             }
@@ -193,16 +196,21 @@ impl Session {
 
     /// Lets the last response go out, and the client read it.
     async fn close(mut self: Box<Self>, lingers: bool) {
-        if self.flush().await && lingers {
-            self.linger().await;
+        if self.broken || !self.flush().await {
+            return;
+        }
+        match lingers {
+            true => self.linger().await,
+            false => self.connection.transport.say_end(),
         }
     }
 
     /// Ends a connection whose client may still be sending: an immediate close would reset it, and the client could lose the answer.
     async fn linger(&mut self) {
         let end = self.shard().now() + LINGER;
-        let Self { connection: Connection { stream, inbound }, timer, .. } = self;
-        if stream.shutdown_write().await.is_err() {
+        let Self { connection: Connection { transport, inbound }, timer, .. } = self;
+        let ended = timer.within(end, pin!(transport.shutdown_write())).await;
+        if !matches!(ended, Ok(Ok(()))) {
             return;
         }
         let mut left = LINGER_BYTES;
@@ -211,7 +219,7 @@ impl Session {
             left = rest;
             let arrived = inbound.bytes().len();
             inbound.consume(arrived);
-            let filling = poll_fn(|cx| inbound.poll_fill(stream, Size::Small, cx));
+            let filling = poll_fn(|cx| inbound.poll_fill(transport, Size::Small, cx));
             if !matches!(timer.within(end, filling).await, Ok(Ok(true))) {
                 return;
             }
@@ -276,8 +284,8 @@ async fn read_head(session: &mut Session, record: &mut Record, started: Instant)
         // Not all here: parse again only when the rest is.
         session.connection.inbound.release_buf();
         loop {
-            let Session { connection: Connection { stream, inbound }, timer, .. } = session;
-            let filling = poll_fn(|cx| inbound.poll_fill(stream, Size::Small, cx));
+            let Session { connection: Connection { transport, inbound }, timer, .. } = session;
+            let filling = poll_fn(|cx| inbound.poll_fill(transport, Size::Small, cx));
             match timer.within(end, filling).await {
                 Ok(Ok(true)) => {}
                 Ok(Ok(false) | Err(_)) => return Err(After::Close),

@@ -17,6 +17,7 @@ use socket2::Socket;
 use super::access_log;
 use super::bind::{BACKLOG, Claims, Sockets, bind_all};
 use super::listen::{Door, accept_until_drained};
+use super::tls::contexts::{Contexts, SetupError};
 use super::{Phase, Shard, clock, driver, lookup, task};
 use crate::config::plan::Plan;
 use crate::ids::{ListenerId, ShardId};
@@ -47,6 +48,8 @@ pub enum StartError {
     Bind { address: String, source: io::Error },
     #[error("cannot open the access log: {0}")]
     AccessLog(#[source] io::Error),
+    #[error("cannot set TLS up: {0}")]
+    Tls(#[source] SetupError),
     #[error("cannot start a thread: {0}")]
     Thread(#[source] io::Error),
     #[error("shard {shard} did not start: {reason}")]
@@ -213,6 +216,7 @@ fn start_shards(
     events: &mpsc::Sender<Event>,
 ) -> Result<Vec<ShardThread>, StartError> {
     let routes = Arc::new(RouteTable::new(plan));
+    let tls = Contexts::new(plan).map_err(StartError::Tls)?;
     let gauges: Vec<Gauge> = plan.listeners.iter().map(|it| Gauge::new(it.limits.max_connections)).collect();
     let mut threads = Vec::new();
     for (id, sockets) in mesh.shards().zip(sockets) {
@@ -220,6 +224,7 @@ fn start_shards(
             id,
             plan: plan.clone(),
             routes: routes.clone(),
+            tls: tls.for_shard(),
             mesh: mesh.clone(),
             lane: lane.clone(),
             doors: sockets
@@ -278,6 +283,7 @@ struct Seat {
     id: ShardId,
     plan: Arc<Plan>,
     routes: Arc<RouteTable>,
+    tls: Contexts,
     mesh: Mesh,
     lane: Option<Lane>,
     doors: Vec<Door>,
@@ -287,7 +293,7 @@ struct Seat {
 impl Seat {
     async fn run(self) -> Result<(), String> {
         let ring = Ring::new(RingConfig { buffers: BUFFERS, clock: clock::now }).map_err(|error| error.to_string())?;
-        let shard = Shard::new(self.id, self.plan, self.routes, ring.clone(), &self.mesh, self.lane);
+        let shard = Shard::new(self.id, (self.plan, self.routes, self.tls), ring.clone(), &self.mesh, self.lane);
         task::spawn(shard.clone().tick_forever());
         // The main thread may have given up already, here and below.
         let _ = self.events.send(Event::Warm);

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use super::Shard;
 use super::connection::{Connection, Inbound};
-use crate::ring::{Expect, Outgoing, Size, Stream, Timer};
+use super::transport::Transport;
+use crate::ring::{Expect, Outgoing, Size, Timer};
 
 /// Passes bytes both ways until both sides have closed, one is broken, or nothing has moved for `idle`. Each side's close is passed on as such.
 ///
@@ -22,8 +23,9 @@ pub async fn tunnel(
 ) -> (u64, u64) {
     let last_moved = Cell::new(shard.now());
     let (to_first, to_second) = (Cell::new(0), Cell::new(0));
-    let forward = pin!(pump(shard, (&first.stream, &mut first.inbound), &second.stream, &last_moved, &to_second));
-    let backward = pin!(pump(shard, (&second.stream, &mut second.inbound), &first.stream, &last_moved, &to_first));
+    let forward = pin!(pump(shard, (&first.transport, &mut first.inbound), &second.transport, &last_moved, &to_second));
+    let backward =
+        pin!(pump(shard, (&second.transport, &mut second.inbound), &first.transport, &last_moved, &to_first));
     let mut both = pin!(both(forward, backward));
     loop {
         let deadline = last_moved.get() + idle;
@@ -61,8 +63,8 @@ struct Broken;
 
 async fn pump(
     shard: &Shard,
-    (from, inbound): (&Stream, &mut Inbound),
-    to: &Stream,
+    (from, inbound): (&Transport, &mut Inbound),
+    to: &Transport,
     last_moved: &Cell<Instant>,
     count: &Cell<u64>,
 ) -> Result<(), Broken> {
@@ -70,7 +72,7 @@ async fn pump(
         if inbound.is_empty() && !inbound.fill(from, Size::Small).await.map_err(|_| Broken)? {
             return to.shutdown_write().await.map_err(|_| Broken);
         }
-        let mut outgoing = match inbound.take_buf() {
+        let outgoing = match inbound.take_buf() {
             Some(buf) => Outgoing::new(Vec::new(), Some(buf), b""),
             None => {
                 let bytes = inbound.bytes().to_vec();
@@ -80,11 +82,12 @@ async fn pump(
         };
         inbound.arm(from, Size::Small, Expect::Now);
         count.set(count.get() + outgoing.remaining() as u64);
-        while outgoing.remaining() > 0 {
+        let mut bytes = to.seal(outgoing).map_err(|_| Broken)?.bytes;
+        while bytes.remaining() > 0 {
             last_moved.set(shard.now());
-            let (sent, rest) = to.send(outgoing).await;
+            let (sent, rest) = to.stream.send(bytes).await;
             sent.map_err(|_| Broken)?;
-            outgoing = rest;
+            bytes = rest;
         }
         last_moved.set(shard.now());
     }

@@ -22,6 +22,7 @@ mod routes;
 mod startup;
 mod targets;
 mod timeouts;
+mod tls;
 mod untidy_clients;
 mod upgrade;
 mod upstream_faults;

@@ -152,6 +152,11 @@ pub const CHAIN: usize = 16;
 /// Pins of one upstream; looked through once per handshake.
 pub const PINS: usize = 16;
 
+/// Bytes of a PROXY header in front of a connection. Addresses take 232 at most, and the largest field in use is the client's certificate with some
+/// 2 KiB; the specification would allow 64 KiB. Only peers in `trust` may send one: 16,384 x 4 KiB = 64 MiB at the defaults until
+/// [`HEADER_TIMEOUT`] ends them.
+pub const PROXY_HEADER: usize = 4 * KIB as usize;
+
 // === Upstreams ===
 
 /// Connections to one upstream, in the whole process. A busy one holds at most one response head and one buffer: 1,024

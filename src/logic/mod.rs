@@ -5,6 +5,7 @@
 
 pub mod exchange;
 pub mod http;
+pub mod proxy_protocol;
 pub mod route;
 pub mod state;
 pub mod upstream;

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use postern::config;
 use postern::logic::http::fuzzing;
+use postern::logic::proxy_protocol;
 
 fn replay(target: &str, check: fn(&[u8])) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
@@ -38,6 +39,11 @@ fn chunked_bodies() {
 #[test]
 fn round_trips() {
     replay("h1_round_trip", fuzzing::round_trip);
+}
+
+#[test]
+fn proxy_headers() {
+    replay("proxy_protocol", proxy_protocol::fuzzing::header);
 }
 
 #[test]

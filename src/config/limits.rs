@@ -131,7 +131,7 @@ pub const WRITE_TIMEOUT: Bound<Duration> = wait(seconds(30));
 /// For the next request on a connection.
 pub const CLIENT_IDLE_TIMEOUT: Bound<Duration> = wait(seconds(75));
 
-/// Networks in one listener's `trust`; looked through once per connection.
+/// Networks in one `trust` of a listener; looked through once per connection.
 pub const TRUSTED_NETWORKS: usize = 1024;
 
 // === TLS ===
@@ -153,7 +153,7 @@ pub const CHAIN: usize = 16;
 pub const PINS: usize = 16;
 
 /// Bytes of a PROXY header in front of a connection. Addresses take 232 at most, and the largest field in use is the client's certificate with some
-/// 2 KiB; the specification would allow 64 KiB. Only peers in `trust` may send one: 16,384 x 4 KiB = 64 MiB at the defaults until
+/// 2 KiB; the specification would allow 64 KiB. Only peers in `proxy_protocol.trust` may send one: 16,384 x 4 KiB = 64 MiB at the defaults until
 /// [`HEADER_TIMEOUT`] ends them.
 pub const PROXY_HEADER: usize = 4 * KIB as usize;
 

@@ -3,7 +3,7 @@
 //!
 //! A `Plan` is shared by all shards behind one `Arc` and never changes; a reload makes another.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -108,6 +108,8 @@ pub struct ListenerPlan {
     pub tls: Option<ListenerTlsPlan>,
     /// What upstreams hear of its clients.
     pub forwarded: ForwardedPlan,
+    /// Peers whose connections begin with a PROXY header. Empty by default.
+    pub proxy_headers_from: Vec<ipnet::IpNet>,
     /// What it takes from clients.
     pub limits: ListenerLimits,
     /// How long it waits for clients.
@@ -123,6 +125,12 @@ pub struct ForwardedPlan {
     pub x_forwarded: bool,
     /// Send RFC 7239 `Forwarded`.
     pub forwarded: bool,
+}
+
+/// Whether one of these networks holds `address`. A mapped IPv4 address is looked for as what it is.
+pub fn covers(networks: &[ipnet::IpNet], address: IpAddr) -> bool {
+    let address = address.to_canonical();
+    networks.iter().any(|network| network.contains(&address))
 }
 
 /// What one listener takes from clients.

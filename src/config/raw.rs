@@ -137,6 +137,8 @@ pub(super) struct Listener {
     #[serde(default)]
     pub forwarded: Forwarded,
     #[serde(default)]
+    pub proxy_protocol: ProxyProtocol,
+    #[serde(default)]
     pub limits: ListenerLimits,
     #[serde(default)]
     pub timeouts: ListenerTimeouts,
@@ -200,6 +202,17 @@ pub(super) struct Forwarded {
     /// Send Forwarded (RFC 7239).
     #[schemars(extend("default" = false))]
     pub forwarded: Option<bool>,
+}
+
+/// Whose connections begin with a PROXY header, which tells for whom they are.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ProxyProtocol {
+    /// Networks ("10.0.0.0/8", or one address) of proxies that send the header, of version 1 or 2, on every connection. Of everybody else
+    /// none is read.
+    #[serde(default)]
+    #[schemars(extend("default" = []))]
+    pub trust: Vec<Option<String>>,
 }
 
 /// What one listener takes from clients.

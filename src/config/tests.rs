@@ -74,7 +74,7 @@ fn the_smallest_file_is_a_listener_an_upstream_and_a_route() {
     assert_eq!(plan.access_log, None);
     assert_eq!(plan.listeners[0].name, "127.0.0.1:8080");
     assert_eq!(plan.listeners[0].address, SocketAddress::Ip("127.0.0.1:8080".parse().unwrap()));
-    assert!(plan.listeners[0].forwarded.trust.is_empty());
+    assert!(plan.listeners[0].forwarded.trust.is_empty() && plan.listeners[0].proxy_headers_from.is_empty());
     let endpoint = EndpointTarget::Address("127.0.0.1:9000".parse().unwrap());
     assert_eq!(plan.upstreams[0].endpoints[0].target, endpoint);
     let route = &plan.routes[0];
@@ -96,8 +96,16 @@ fn with_defaults(value: &mut Value, schema: &Value, root: &Value) {
                 if let Some(default) = schema.get("default") {
                     object.entry(key).or_insert_with(|| default.clone());
                 }
-                const SECTIONS: [&str; 7] =
-                    ["limits", "timeouts", "keepalive", "dns", "forwarded", "log", "client_certificates"];
+                const SECTIONS: [&str; 8] = [
+                    "limits",
+                    "timeouts",
+                    "keepalive",
+                    "dns",
+                    "forwarded",
+                    "log",
+                    "client_certificates",
+                    "proxy_protocol",
+                ];
                 let is_section = SECTIONS.contains(&key.as_str());
                 if is_section && schema.get("$ref").is_some() {
                     object.entry(key).or_insert_with(|| json!({}));
@@ -175,7 +183,7 @@ fn what_a_reference_gave_is_in_no_complaint() {
         "log": { "level": wrong },
         "listeners": [
             { "name": wrong, "address": "127.0.0.1:1" },
-            { "address": wrong, "forwarded": { "trust": [wrong] }, "limits": { "max_head": wrong } },
+            { "address": wrong, "forwarded": { "trust": [wrong] }, "proxy_protocol": { "trust": [wrong] }, "limits": { "max_head": wrong } },
             {
                 "address": "127.0.0.1:2",
                 "tls": {
@@ -215,7 +223,7 @@ fn what_a_reference_gave_is_in_no_complaint() {
 
     let complaints = parse_value(&document).expect_err("nothing there is as it should be");
 
-    assert_eq!(complaints.iter().count(), 33, "{complaints}");
+    assert_eq!(complaints.iter().count(), 34, "{complaints}");
     assert!(!complaints.to_string().contains("hunter2"), "{complaints}");
     assert!(!complaints.to_json().contains("hunter2"), "{complaints}");
 }

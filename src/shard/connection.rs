@@ -45,12 +45,6 @@ impl Connection {
         Self { transport, inbound: Inbound::default() }
     }
 
-    /// One on which `bytes` have arrived already.
-    pub fn with_bytes(transport: Transport, bytes: Vec<u8>) -> Self {
-        let input = if bytes.is_empty() { Input::Empty } else { Input::Joined { bytes, start: 0 } };
-        Self { transport, inbound: Inbound { input, ..Inbound::default() } }
-    }
-
     /// Begins to wait for bytes, if that has not begun.
     pub fn arm(&mut self, size: Size, expect: Expect) {
         self.inbound.arm(&self.transport, size, expect);
@@ -90,6 +84,20 @@ impl Inbound {
             Input::Empty => true,
             Input::Received(buf) => buf.is_empty(),
             Input::Joined { bytes, start } => bytes.len() == *start,
+        }
+    }
+
+    /// Takes everything that has arrived out, for what speaks before HTTP does.
+    pub fn take_bytes(&mut self) -> Vec<u8> {
+        let bytes = self.bytes().to_vec();
+        self.input = Input::Empty;
+        bytes
+    }
+
+    /// Puts `bytes` where [`take_bytes`](Self::take_bytes) took others from.
+    pub fn put_bytes(&mut self, bytes: Vec<u8>) {
+        if !bytes.is_empty() {
+            self.input = Input::Joined { bytes, start: 0 };
         }
     }
 

@@ -52,6 +52,8 @@ cells! {
         connections: Counter "postern_connections_total" "" "Connections accepted, without those refused.";
         connections_refused: Counter "postern_connections_refused_total" "" "Connections closed at once because max_connections was reached.";
         connections_open: Gauge "postern_connections_open" "" "Connections open now.";
+        proxy_headers_malformed: Counter "postern_proxy_headers_refused_total" "reason=\"malformed\"" "Connections closed because they did not begin with a PROXY header where one must come, by what was wrong with it.";
+        proxy_headers_late: Counter "postern_proxy_headers_refused_total" "reason=\"late\"" "Connections closed because they did not begin with a PROXY header where one must come, by what was wrong with it.";
         requests: Counter "postern_requests_total" "" "Requests of which a first byte came, those that were refused included.";
         requests_open: Gauge "postern_requests_open" "" "Requests under way now, from the first byte on.";
         responses_1xx: Counter "postern_responses_total" "class=\"1xx\"" "Responses begun, by status class; of the first class only 101 is counted.";

@@ -131,9 +131,12 @@ impl Dialer<'_> {
             let Some(UpstreamContext { config, names }) = tls else { return Ok(Transport::plain(stream)) };
             let name = names[usize::from(endpoint)].clone();
             let mut timer = Timer::new(&self.shard.ring);
-            let shaken = Box::pin(handshake(stream, Tls::client(config.clone(), name)?, &mut timer, bound.at)).await;
-            // Nothing comes before it was asked for.
-            shaken.map(|(transport, _)| transport)
+            let mut tls = Box::new(Tls::client(config.clone(), name)?);
+            // No content comes before it was asked for.
+            Box::pin(handshake(&stream, &mut tls, &[], &mut timer, bound.at)).await?;
+            let mut transport = Transport::plain(stream);
+            transport.encrypt(*tls);
+            Ok(transport)
         });
         let outcome = self.timer.within(bound.at, unless_gone(self.client, connecting)).await;
         let fault = match outcome {

@@ -2,20 +2,16 @@
 
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
-
-use rustls::ServerConfig;
 
 use super::connection::Connection;
 use super::counters::{add, subtract};
 use super::serve_h1::{self, Session};
-use super::tls::Tls;
-use super::transport::{Transport, handshake};
+use super::transport::Transport;
 use super::{Phase, Shard, task};
 use crate::ids::ListenerId;
 use crate::mesh::{Counted, Gauge};
-use crate::ring::{Listener, Stream, Timer};
+use crate::ring::{Listener, Timer};
 
 /// After a failed accept (no descriptors left, mostly) the loop waits: those that others give back are better used than fought for.
 const ERROR_PAUSE: Duration = Duration::from_millis(50);
@@ -57,41 +53,10 @@ pub async fn accept_until_drained(shard: Rc<Shard>, door: Door) {
                 Some(counted) => {
                     add(&counters.connections, 1);
                     let open = Open::new(&shard, door.listener, counted);
-                    match shard.tls.listeners[door.listener.index()].clone() {
-                        None => {
-                            let connection = Connection::new(Transport::plain(stream));
-                            task::spawn(serve_h1::serve(Session::new(open, connection)));
-                        }
-                        Some(config) => task::spawn(serve_tls(open, stream, config)),
-                    }
+                    let connection = Connection::new(Transport::plain(stream));
+                    task::spawn(serve_h1::serve(Session::new(open, connection)));
                 }
             },
-        }
-    }
-}
-
-/// Serves a connection that begins with a TLS handshake.
-async fn serve_tls(open: Open, stream: Stream, config: Arc<ServerConfig>) {
-    // Large, and soon over: what waits for requests is small.
-    let shaken = Box::pin(async {
-        let (shard, listener) = (&open.shard, &open.shard.plan.listeners[open.listener.index()]);
-        let mut timer = Timer::new(&shard.ring);
-        let end = shard.now() + listener.timeouts.tls_handshake;
-        match Tls::server(config) {
-            Ok(tls) => handshake(stream, tls, &mut timer, end).await,
-            Err(error) => Err(error.into()),
-        }
-    })
-    .await;
-    let counters = &open.shard.counters.listeners[open.listener.index()];
-    match shaken {
-        Ok((transport, bytes)) => {
-            add(&counters.tls_handshakes, 1);
-            serve_h1::serve(Session::new(open, Connection::with_bytes(transport, bytes))).await;
-        }
-        Err(error) => {
-            add(&counters.tls_handshake_failures, 1);
-            tracing::debug!(listener = open.shard.plan.listeners[open.listener.index()].name, %error, "TLS handshake failed");
         }
     }
 }

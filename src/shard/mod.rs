@@ -16,6 +16,7 @@ mod driver;
 mod listen;
 mod lookup;
 mod prepare;
+mod proxy_header;
 mod record;
 mod relay;
 mod respond;
@@ -95,6 +96,7 @@ pub struct Warnings {
     pub malformed_response: Seldom,
     pub accept_failed: Seldom,
     pub handshake_failed: Seldom,
+    pub proxy_header_refused: Seldom,
 }
 
 /// Where a shard is in its life.

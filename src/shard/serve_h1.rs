@@ -5,8 +5,11 @@
 use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
+
+use rustls::ServerConfig;
 
 use super::connection::Connection;
 use super::counters::add;
@@ -16,9 +19,10 @@ use super::record::{Cut, Record};
 use super::relay::RelayFault;
 use super::reuse::Slots;
 use super::run_exchange;
-use super::transport::Sending;
-use super::{Phase, Shard, admin, relay};
-use crate::config::plan::ListenerPlan;
+use super::tls::Tls;
+use super::transport::{HandshakeError, Sending, handshake};
+use super::{Phase, Shard, admin, proxy_header, relay};
+use crate::config::plan::{ListenerPlan, covers};
 use crate::deadline::Deadline;
 use crate::logic::http::forwarded::ClientText;
 use crate::logic::http::{BodyFraming, BodyReader, HeadScan, ProblemKind, Version};
@@ -69,7 +73,7 @@ impl Session {
         let peer = connection.transport.stream.peer();
         let forwarded = &open.shard.plan.listeners[open.listener.index()].forwarded;
         let trusted = match peer {
-            Some(peer) => forwarded.trust.iter().any(|net| net.contains(&peer.ip().to_canonical())),
+            Some(peer) => covers(&forwarded.trust, peer.ip()),
             None => false,
         };
         let client = peer.map_or(ClientText::unknown(), |peer| ClientText::new(peer.ip()));
@@ -229,6 +233,16 @@ impl Session {
 
 /// Serves a connection to its end.
 pub async fn serve(mut session: Box<Session>) {
+    if !session.listener().proxy_headers_from.is_empty() && !Box::pin(proxy_header::take(&mut session)).await {
+        return;
+    }
+    let tls = session.shard().tls.listeners[session.listener_id().index()].clone();
+    // Large, and soon over: what waits for requests is small.
+    if let Some(config) = tls
+        && !Box::pin(begin_tls(&mut session, config)).await
+    {
+        return;
+    }
     let mut patience = session.listener().timeouts.header;
     let mut lingers = false;
     while session.await_request(patience).await {
@@ -242,6 +256,35 @@ pub async fn serve(mut session: Box<Session>) {
         }
     }
     Box::pin(session.close(lingers)).await;
+}
+
+/// Shakes hands. `false` when that came to nothing.
+async fn begin_tls(session: &mut Session, config: Arc<ServerConfig>) -> bool {
+    let shard = session.shard().clone();
+    let (id, listener) = (session.listener_id(), session.listener());
+    let counters = &shard.counters.listeners[id.index()];
+    let end = shard.now() + listener.timeouts.tls_handshake;
+    // What came behind a PROXY header.
+    let first = session.connection.inbound.take_bytes();
+    let Connection { transport, inbound } = &mut session.connection;
+    let shaken = async {
+        let mut tls = Tls::server(config)?;
+        let content = handshake(&transport.stream, &mut tls, &first, &mut session.timer, end).await?;
+        Ok::<_, HandshakeError>((tls, content))
+    };
+    match shaken.await {
+        Ok((tls, content)) => {
+            add(&counters.tls_handshakes, 1);
+            transport.encrypt(tls);
+            inbound.put_bytes(content);
+            true
+        }
+        Err(error) => {
+            add(&counters.tls_handshake_failures, 1);
+            tracing::debug!(listener = shard.plan.listeners[id.index()].name, %error, "TLS handshake failed");
+            false
+        }
+    }
 }
 
 /// Serves one request, whose first bytes are there.

@@ -68,6 +68,11 @@ impl Transport {
         Self { stream, tls: None }
     }
 
+    /// From here on everything goes through `tls`, whose handshake is over.
+    pub fn encrypt(&mut self, tls: Tls) {
+        self.tls = Some(Box::new(RefCell::new(tls)));
+    }
+
     /// Whether nobody on the way can read it.
     pub fn is_encrypted(&self) -> bool {
         self.tls.is_some()
@@ -175,18 +180,19 @@ pub enum HandshakeError {
     Timeout,
 }
 
-/// Brings `tls` to where content can go both ways. Returns what content came with the end of the handshake, too.
+/// Brings `tls` to where content can go both ways; the peer's first bytes may have come already. Returns what content came with the end of the handshake.
 ///
 /// # Errors
 /// See [`HandshakeError`]. The peer is told of faults that TLS has words for.
 pub async fn handshake(
-    stream: Stream,
-    mut tls: Tls,
+    stream: &Stream,
+    tls: &mut Tls,
+    first: &[u8],
     timer: &mut Timer,
     end: Instant,
-) -> Result<(Transport, Vec<u8>), HandshakeError> {
+) -> Result<Vec<u8>, HandshakeError> {
     let mut content = Vec::new();
-    let mut opened = tls.open(&[], &mut content);
+    let mut opened = tls.open(first, &mut content);
     loop {
         let own = tls.take_own();
         if !own.is_empty() {
@@ -202,7 +208,7 @@ pub async fn handshake(
         let received = received.map_err(|_| HandshakeError::Timeout)?.map_err(HandshakeError::Stream)?;
         opened = tls.open(&received.ok_or(HandshakeError::Closed)?, &mut content);
     }
-    Ok((Transport { stream, tls: Some(Box::new(RefCell::new(tls))) }, content))
+    Ok(content)
 }
 
 /// Something on its way to the peer.

@@ -3,7 +3,10 @@
 use std::cell::Cell;
 use std::process::{Command, Output, Stdio};
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, SanType};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, IsCa, Issuer, KeyIdMethod, KeyPair,
+    KeyUsagePurpose, RevokedCertParams, SanType, SerialNumber,
+};
 use serde_json::{Value, json};
 
 use crate::harness::config::proxy_to;
@@ -21,6 +24,7 @@ impl Authority {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let key = KeyPair::generate().expect("a key");
         let certificate = params.self_signed(&key).expect("a certificate");
         let directory = TempDir::new();
@@ -44,13 +48,36 @@ impl Authority {
         params.distinguished_name.push(DnType::CommonName, names[0]);
         params.not_before = rcgen::date_time_ymd(2000, 1, 1);
         params.not_after = rcgen::date_time_ymd(year, 1, 1);
+        self.signed.set(self.signed.get() + 1);
+        params.serial_number = Some(SerialNumber::from(u64::from(self.signed.get())));
         let key = KeyPair::generate().expect("a key");
         let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
-        self.signed.set(self.signed.get() + 1);
         let (chain, file) = (format!("{}.pem", self.signed.get()), format!("{}.key", self.signed.get()));
         self.directory.write(&chain, &certificate.pem());
         self.directory.write(&file, &key.serialize_pem());
         json!({ "chain": self.file(&chain), "key": self.file(&file) })
+    }
+}
+
+impl Authority {
+    /// Revokes the certificate that it signed as this one. Returns the file of the list.
+    fn revoke(&self, number: u64) -> String {
+        let revoked = RevokedCertParams {
+            serial_number: SerialNumber::from(number),
+            revocation_time: rcgen::date_time_ymd(2020, 1, 1),
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let list = CertificateRevocationListParams {
+            this_update: rcgen::date_time_ymd(2020, 1, 1),
+            next_update: rcgen::date_time_ymd(2999, 1, 1),
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: vec![revoked],
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        let list = list.signed_by(&self.issuer).expect("a list");
+        self.directory.write("ca.crl", &list.pem().expect("a list")).display().to_string()
     }
 }
 
@@ -216,6 +243,36 @@ fn client_certificates_are_taken_from_whom_they_must_be() {
         assert!(!passes(&show(&wrong)), "{mode}");
         assert_eq!(origin.received().len(), before);
         assert_eq!(passes(&[]), none_passes, "{mode}");
+    }
+}
+
+#[test]
+fn a_proxy_header_comes_before_the_handshake() {
+    let (authority, origin) = (Authority::new("trusted"), Origin::saying("hello"));
+    let mut config = proxy_to(&origin);
+    config["listeners"][0]["tls"] = json!({ "certificates": [authority.sign(&["a.example"])] });
+    config["listeners"][0]["proxy_protocol"] = json!({ "trust": ["127.0.0.1"] });
+    let gateway = Gateway::start(config);
+
+    assert!(!curl(&gateway, &authority, &[]).status.success());
+    assert!(origin.received().is_empty());
+
+    let answer = latin1(&curl(&gateway, &authority, &["--haproxy-protocol"]).stdout);
+    assert!(answer.ends_with("hello"), "{answer}");
+}
+
+#[test]
+fn a_revoked_client_is_refused() {
+    let (authority, origin) = (Authority::new("trusted"), Origin::saying("hello"));
+    let certificates = json!([authority.sign(&["a.example"])]);
+    let (good, revoked) = (authority.sign(&["good"]), authority.sign(&["revoked"]));
+    let crl = authority.revoke(3);
+    let clients = json!({ "mode": "required", "ca": authority.file("ca.pem"), "crl": [crl] });
+    let gateway = encrypted(&origin, json!({ "certificates": certificates, "client_certificates": clients }));
+    for (certificate, passes) in [(good, true), (revoked, false)] {
+        let (chain, key) =
+            (certificate["chain"].as_str().expect("a file"), certificate["key"].as_str().expect("a file"));
+        assert_eq!(curl(&gateway, &authority, &["--cert", chain, "--key", key]).status.success(), passes);
     }
 }
 

@@ -54,6 +54,7 @@ pub(super) fn resolve(
         let admin = raw.admin.unwrap_or(false);
         let tls = raw.tls.as_ref().map(|raw| tls::of_listener(cx, &place.key("tls"), raw));
         let forwarded = forwarded(cx, &place.key("forwarded"), &raw.forwarded);
+        let proxy_headers_from = networks(cx, &place.key("proxy_protocol").key("trust"), &raw.proxy_protocol.trust);
         let limits = limits(cx, &place.key("limits"), &raw.limits);
         let timeouts = timeouts(cx, &place.key("timeouts"), &raw.timeouts);
         plans.extend(address.map(|address| ListenerPlan {
@@ -62,6 +63,7 @@ pub(super) fn resolve(
             admin,
             tls,
             forwarded,
+            proxy_headers_from,
             limits,
             timeouts,
         }));
@@ -93,22 +95,26 @@ fn address_text(address: &SocketAddress) -> String {
 }
 
 fn forwarded(cx: &mut Context<'_>, place: &Place<'_>, raw: &raw::Forwarded) -> ForwardedPlan {
-    let place_of_trust = place.key("trust");
-    if raw.trust.len() > limits::TRUSTED_NETWORKS {
+    let trust = networks(cx, &place.key("trust"), &raw.trust);
+    ForwardedPlan { trust, x_forwarded: raw.x_forwarded.unwrap_or(true), forwarded: raw.forwarded.unwrap_or(false) }
+}
+
+fn networks(cx: &mut Context<'_>, place_of_all: &Place<'_>, raw: &[Option<String>]) -> Vec<IpNet> {
+    if raw.len() > limits::TRUSTED_NETWORKS {
         let remedy = format!("name {} networks at most; one prefix covers many addresses", limits::TRUSTED_NETWORKS);
-        cx.complain(&place_of_trust, "there are too many", remedy);
+        cx.complain(place_of_all, "there are too many", remedy);
     }
-    let mut trust = Vec::new();
-    for (index, written) in raw.trust.iter().enumerate() {
-        let place = place_of_trust.index(index);
+    let mut networks = Vec::new();
+    for (index, written) in raw.iter().enumerate() {
+        let place = place_of_all.index(index);
         let Some(expanded) = written.as_deref().and_then(|written| cx.expand(&place, written)) else { continue };
         let text = expanded.text.as_str();
         match text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)) {
-            Ok(network) => trust.push(network.trunc()),
+            Ok(network) => networks.push(network.trunc()),
             Err(_) => cx.complain(&place, "it is no network", "write \"10.0.0.0/8\", \"2001:db8::/32\" or one address"),
         }
     }
-    ForwardedPlan { trust, x_forwarded: raw.x_forwarded.unwrap_or(true), forwarded: raw.forwarded.unwrap_or(false) }
+    networks
 }
 
 fn limits(cx: &mut Context<'_>, place: &Place<'_>, raw: &raw::ListenerLimits) -> ListenerLimits {

@@ -6,8 +6,8 @@
 //!
 //! | File | Version | Looks like |
 //! |---|---|---|
-//! | [`text`] | 1 | `PROXY TCP4 192.0.2.1 198.51.100.2 56324 443` and CRLF |
-//! | [`binary`] | 2 | a signature, a command, a length, addresses, type-length-value fields |
+//! | `text` | 1 | `PROXY TCP4 192.0.2.1 198.51.100.2 56324 443` and CRLF |
+//! | `binary` | 2 | a signature, a command, a length, addresses, type-length-value fields |
 //!
 //! The rules are those of haproxy.org's `proxy-protocol.txt`. The verdict depends on the bytes only, not on how they were cut into reads.
 

@@ -28,6 +28,8 @@ pub struct Tls {
     own: Vec<u8>,
     /// Nothing that comes or goes can be relied on any more.
     failed: bool,
+    /// The peer was told that no more will be sent.
+    closed: bool,
 }
 
 enum Side {
@@ -79,7 +81,7 @@ impl Tls {
     }
 
     fn new(side: Side) -> Self {
-        Self { side, incoming: Vec::new(), own: Vec::new(), failed: false }
+        Self { side, incoming: Vec::new(), own: Vec::new(), failed: false, closed: false }
     }
 
     /// Takes bytes that have come in; what they open to is put behind `content`. With none it begins the handshake.
@@ -89,7 +91,7 @@ impl Tls {
     pub fn open(&mut self, received: &[u8], content: &mut Vec<u8>) -> Result<State, Error> {
         self.check()?;
         self.incoming.extend_from_slice(received);
-        let Self { side, incoming, own, failed } = self;
+        let Self { side, incoming, own, failed, .. } = self;
         let mut start = 0;
         let outcome = loop {
             let (discard, step) = side.step(&mut incoming[start..], own, Purpose::Open(content));
@@ -122,23 +124,28 @@ impl Tls {
         self.drive(Some(content), out)
     }
 
-    /// Tells the peer that no more will be sent (RFC 8446 section 6.1).
+    /// Tells the peer that no more will be sent (RFC 8446 section 6.1). Nothing can be sealed behind that.
     ///
     /// # Errors
-    /// As for [`seal`](Self::seal).
+    /// As for [`seal`](Self::seal), and the peer was told before.
     pub fn close(&mut self, out: &mut Vec<u8>) -> Result<(), Error> {
-        self.drive(None, out)
+        self.drive(None, out)?;
+        self.closed = true;
+        Ok(())
     }
 
     fn drive(&mut self, content: Option<&[u8]>, out: &mut Vec<u8>) -> Result<(), Error> {
         self.check()?;
+        if self.closed {
+            return Err(Error::General("its end was said".to_owned()));
+        }
         let Self { side, incoming, own, .. } = self;
         loop {
             // What has come in is only a part of something; rustls wants to see it all the same.
             match side.step(incoming, own, Purpose::Seal(content, out)).1? {
                 Step::Sealed => return Ok(()),
-                Step::Again | Step::Rest(State::PeerClosed) => {}
-                Step::Rest(State::Handshaking | State::Established) => return Err(Error::HandshakeNotComplete),
+                Step::Again => {}
+                Step::Rest(_) => return Err(Error::HandshakeNotComplete),
             }
         }
     }
@@ -192,6 +199,8 @@ fn step<D>(
             data.done();
             Ok(Step::Again)
         }
+        // Said once, and then the other way goes on.
+        (ConnectionState::PeerClosed, Purpose::Seal(..)) => Ok(Step::Again),
         (ConnectionState::PeerClosed | ConnectionState::Closed, _) => Ok(Step::Rest(State::PeerClosed)),
         (ConnectionState::BlockedHandshake, _) => Ok(Step::Rest(State::Handshaking)),
         (ConnectionState::WriteTraffic(_), Purpose::Open(_)) => Ok(Step::Rest(State::Established)),

@@ -113,6 +113,32 @@ fn an_orderly_end_is_told_from_others_and_the_other_way_stays_open() {
     }
 }
 
+/// Both ways, in either order, and more than once.
+#[test]
+fn the_end_is_said_once_and_nothing_is_sealed_behind_it() {
+    for version in VERSIONS {
+        for peer_first in [false, true] {
+            let (mut client, mut server) = established(&authority(version), "a.example", 100).expect("a handshake");
+            let (mut sealed, mut received) = (Vec::new(), Vec::new());
+            client.close(&mut sealed).expect("established");
+            if peer_first {
+                server.open(&sealed, &mut received).expect("no forgery");
+            }
+            let mut said = Vec::new();
+            server.close(&mut said).expect("this way is open");
+            if !peer_first {
+                server.open(&sealed, &mut received).expect("no forgery");
+            }
+            assert_eq!(client.open(&said, &mut received).expect("no forgery"), State::PeerClosed);
+
+            let mut again = Vec::new();
+            server.close(&mut again).expect_err("it was said");
+            server.seal(b"more", &mut again).expect_err("it was said");
+            assert!(again.is_empty() && received.is_empty());
+        }
+    }
+}
+
 #[test]
 fn a_forged_record_opens_to_nothing_and_is_answered_by_an_alert() {
     for version in VERSIONS {

@@ -146,6 +146,9 @@ impl Dialer<'_> {
                 return Ok(lease);
             }
             Ok(None) => return Err(DialFault::ClientGone),
+            // The handshake has the same end as the whole, and may be the first to notice.
+            Err(_) | Ok(Some(Err(HandshakeError::Timeout))) if bound.is_final => DialFault::Deadline,
+            Err(_) | Ok(Some(Err(HandshakeError::Timeout))) => DialFault::Timeout,
             Ok(Some(Err(error))) => {
                 let name = &self.shard.plan.upstreams[upstream.index()].name;
                 match &error {
@@ -158,8 +161,6 @@ impl Dialer<'_> {
                 }
                 DialFault::Failed
             }
-            Err(_) if bound.is_final => DialFault::Deadline,
-            Err(_) => DialFault::Timeout,
         };
         add(&counters.connect_failures, 1);
         Err(fault)

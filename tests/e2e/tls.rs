@@ -328,6 +328,20 @@ fn an_upstream_that_does_not_prove_itself_gets_nothing_and_the_log_says_why() {
 }
 
 #[test]
+fn an_upstream_that_never_answers_the_handshake_is_one_that_takes_too_long_to_connect_to() {
+    let (authority, origin) = (Authority::new("trusted"), Origin::scripted(|peer| peer.stall()));
+    let mut config = proxy_to(&origin);
+    config["upstreams"]["origin"]["endpoints"] = json!([origin.endpoint.replace("http://", "https://")]);
+    config["upstreams"]["origin"]["tls"] = json!({ "ca": authority.file("ca.pem") });
+    config["upstreams"]["origin"]["timeouts"] = json!({ "connect": "100ms" });
+    let gateway = Gateway::start(config);
+
+    for _ in 0..5 {
+        assert_eq!(gateway.get("/").status(), 504);
+    }
+}
+
+#[test]
 fn the_gateway_shows_its_own_certificate_to_an_upstream_that_wants_one() {
     let (authority, origin) = (Authority::new("trusted"), Origin::saying("hello"));
     let clients = json!({ "mode": "required", "ca": authority.file("ca.pem") });

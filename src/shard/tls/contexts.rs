@@ -1,5 +1,6 @@
 //! What the plan says of TLS, as rustls wants it: made once, before anything listens, and shared by all shards.
 
+use std::cell::LazyCell;
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -62,10 +63,12 @@ impl Contexts {
             .listeners
             .iter()
             .map(|listener| listener.tls.as_ref().map(|tls| server(tls, &provider).map(Arc::new)).transpose());
+        // Hundreds of certificates: read only if somebody needs them, and once.
+        let system = LazyCell::new(system_roots as fn() -> _);
         let upstreams = plan.upstreams.iter().map(|upstream| {
             let Some(tls) = &upstream.tls else { return Ok(None) };
             let names = upstream.endpoints.iter().map(|endpoint| server_name(tls, endpoint)).collect();
-            client(tls, &provider).map(|config| Some(UpstreamContext { config: Arc::new(config), names }))
+            client(tls, &provider, &system).map(|config| Some(UpstreamContext { config: Arc::new(config), names }))
         });
         Ok(Self { listeners: listeners.collect::<Result<_, _>>()?, upstreams: upstreams.collect::<Result<_, _>>()? })
     }
@@ -143,20 +146,24 @@ fn server_name(tls: &UpstreamTlsPlan, endpoint: &EndpointPlan) -> ServerName<'st
     })
 }
 
-fn client(plan: &UpstreamTlsPlan, provider: &Arc<CryptoProvider>) -> Result<ClientConfig, SetupError> {
+fn system_roots() -> Arc<RootCertStore> {
+    let mut roots = RootCertStore::empty();
+    // Some of what a system trusts may be of a kind that nobody reads any more.
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    Arc::new(roots)
+}
+
+fn client(
+    plan: &UpstreamTlsPlan,
+    provider: &Arc<CryptoProvider>,
+    system: &LazyCell<Arc<RootCertStore>>,
+) -> Result<ClientConfig, SetupError> {
     let roots = match &plan.roots {
-        TlsRoots::Given { certificates, .. } => roots(certificates)?,
-        TlsRoots::System => {
-            let mut roots = RootCertStore::empty();
-            // Some of what a system trusts may be of a kind that nobody reads any more.
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-            if roots.is_empty() {
-                return Err(SetupError::NoSystemRoots);
-            }
-            roots
-        }
+        TlsRoots::Given { certificates, .. } => Arc::new(roots(certificates)?),
+        TlsRoots::System if system.is_empty() => return Err(SetupError::NoSystemRoots),
+        TlsRoots::System => Arc::clone(system),
     };
-    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone()).build()?;
+    let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider.clone()).build()?;
     let verifier = Pinned { verifier, pins: plan.pins.clone(), algorithms: provider.signature_verification_algorithms };
     let builder =
         ClientConfig::builder_with_provider(provider.clone()).with_protocol_versions(versions(plan.min_version))?;

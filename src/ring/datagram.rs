@@ -3,6 +3,7 @@
 //! One multishot submission receives until it is dropped; what came in a turn is handed out together. With GRO the kernel joins datagrams of one sender
 //! into one buffer and says how long each is; with GSO it cuts one send into equal datagrams.
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
@@ -15,7 +16,7 @@ use socket2::{Domain, Protocol, SockAddr, Type};
 
 use super::Ring;
 use super::buffers::{Buf, Size};
-use super::operation::{Ended, InFlight, Key, Kind};
+use super::operation::{Ended, InFlight, Key, Kind, Receiving};
 use super::socket::Socket;
 use super::stream::check;
 
@@ -110,12 +111,12 @@ impl Datagram {
         loop {
             let receiving = self.receiving.get_or_insert_with(|| {
                 let fd = types::Fd(self.socket.as_raw_fd());
-                let kind = Kind::Datagrams { received: Default::default(), header: receive_header() };
-                // SAFETY: the header is boxed and owned by the operation; the socket is owned as well.
+                let kind = Kind::Datagrams(Box::new(Receiving { received: VecDeque::new(), header: receive_header() }));
+                // SAFETY: the header is in the box that the operation owns; the socket is owned as well.
                 unsafe {
                     self.ring.submit(kind, Some(self.socket.clone()), |kind| {
-                        let Kind::Datagrams { header, .. } = kind else { unreachable!("made above") };
-                        receive_entry(fd, header)
+                        let Kind::Datagrams(receiving) = kind else { unreachable!("made above") };
+                        receive_entry(fd, &receiving.header)
                     })
                 }
             });
@@ -141,10 +142,10 @@ impl Ring {
         loop {
             let mut core = self.core.borrow_mut();
             let operation = core.operations.get_mut(key).expect("the socket owns this operation");
-            let Kind::Datagrams { received, header } = &mut operation.kind else {
+            let Kind::Datagrams(receiving) = &mut operation.kind else {
                 unreachable!("a datagram socket's operation receives")
             };
-            let Some(buf) = received.pop_front() else {
+            let Some(buf) = receiving.received.pop_front() else {
                 if batch.len() > before {
                     return Poll::Ready(Ok(batch.len() - before));
                 }
@@ -156,7 +157,7 @@ impl Ring {
                 drop(replaced);
                 return Poll::Pending;
             };
-            let (name_bytes, control_bytes) = (header.msg_namelen, header.msg_controllen);
+            let (name_bytes, control_bytes) = (receiving.header.msg_namelen, receiving.header.msg_controllen);
             drop(core);
             batch.extend(parse(buf, name_bytes, control_bytes));
         }
@@ -167,9 +168,9 @@ pub(super) fn receive_entry(fd: types::Fd, header: &libc::msghdr) -> squeue::Ent
     opcode::RecvMsgMulti::new(fd, header, Size::Large.group()).build()
 }
 
-fn receive_header() -> Box<libc::msghdr> {
+fn receive_header() -> libc::msghdr {
     // SAFETY: all-zero bytes are a valid `msghdr`.
-    let mut header: Box<libc::msghdr> = Box::new(unsafe { std::mem::zeroed() });
+    let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
     header.msg_namelen = NAME_BYTES;
     header.msg_controllen = CONTROL_BYTES;
     header

@@ -54,7 +54,7 @@ impl Listener {
 fn accept(ring: &Rc<Ring>, socket: &Rc<Socket>) -> InFlight {
     let entry = opcode::AcceptMulti::new(types::Fd(socket.as_raw_fd())).flags(libc::SOCK_CLOEXEC).build();
     // SAFETY: the entry names no memory, and the operation keeps the listening socket open.
-    unsafe { ring.submit(Kind::Accept { accepted: Default::default() }, Some(socket.clone()), |_| entry) }
+    unsafe { ring.submit(Kind::Accept(Box::default()), Some(socket.clone()), |_| entry) }
 }
 
 impl Ring {
@@ -62,8 +62,8 @@ impl Ring {
     fn poll_accepted(&self, key: Key, cx: &mut Context<'_>) -> Poll<io::Result<Option<OwnedFd>>> {
         let mut core = self.core.borrow_mut();
         let operation = core.operations.get_mut(key).expect("the listener owns this operation");
-        let Kind::Accept { accepted } = &mut operation.kind else { unreachable!("a listener's operation accepts") };
-        if let Some(fd) = accepted.pop_front() {
+        let Kind::Accept(accepting) = &mut operation.kind else { unreachable!("a listener's operation accepts") };
+        if let Some(fd) = accepting.accepted.pop_front() {
             return Poll::Ready(Ok(Some(fd)));
         }
         if let Some(fault) = operation.ended() {

@@ -43,8 +43,8 @@ pub use stream::{Expect, Posted, Receive, Send, Stream};
 pub use timer::{Expired, Timer, Wheel, Within};
 
 use buffers::{Buffers, SharedBuffers};
-use operation::{Ended, InFlight, Key, Kind, Next, Operation, Operations, State};
-use outgoing::Message;
+use operation::{Ended, InFlight, Key, Kind, Next, Operation, Operations, State, Until};
+use outgoing::Departure;
 use queues::Core;
 use socket::Socket;
 
@@ -52,8 +52,8 @@ use socket::Socket;
 const SUBMISSIONS: u32 = 1024;
 /// Completions that one turn can bring; what is beyond waits in the kernel and is not lost.
 const COMPLETIONS: u32 = 8192;
-/// Message descriptions kept for vectored sends; more are made when more are in flight.
-const SPARE_MESSAGES: usize = 256;
+/// Boxes kept for sends, 45 KiB; more are made when more are in flight.
+const SPARE_DEPARTURES: usize = 256;
 
 /// Allocations kept for bytes to send, 4 MiB at most. Larger ones than [`SPARE_BYTES`] are given up.
 const SPARES: usize = 256;
@@ -110,12 +110,13 @@ struct Found<'r> {
 
 impl Drop for Found<'_> {
     fn drop(&mut self) {
-        let mut scratch = std::mem::take(&mut self.scratch);
         let mut kept = self.ring.scratch.borrow_mut();
-        // Of a turn within this one that did not end.
-        scratch.wakers.append(&mut kept.wakers);
-        scratch.ended.append(&mut kept.ended);
-        *kept = scratch;
+        if !kept.wakers.is_empty() || !kept.ended.is_empty() {
+            // Of a turn within this one that did not end.
+            self.scratch.wakers.append(&mut kept.wakers);
+            self.scratch.ended.append(&mut kept.ended);
+        }
+        std::mem::swap(&mut *kept, &mut self.scratch);
     }
 }
 
@@ -342,7 +343,9 @@ impl Ring {
             match operation.complete(result, buf, more) {
                 Next::Wait => {}
                 Next::Wake(waker) => {
-                    scratch.wakers.extend(waker);
+                    if let Some(waker) = waker {
+                        scratch.wakers.push_back(waker);
+                    }
                     if more && operation.is_overrun() {
                         scratch.overrun.push(key);
                     }
@@ -366,11 +369,8 @@ impl Ring {
 
     /// Keeps the allocations of an operation that has ended.
     fn dismantle(&self, operation: Operation) {
-        if let Kind::Send { outgoing, message, .. } = operation.kind {
-            self.keep_spare(outgoing.head);
-            if let Some(message) = message {
-                self.give_back(message);
-            }
+        if let Kind::Send(departure) = operation.kind {
+            self.keep_spare(self.give_back(departure).head);
         }
     }
 
@@ -395,15 +395,20 @@ impl Ring {
         unsafe { core.push(opcode::Close::new(types::Fd(fd)).build().user_data(key.user_data())) };
     }
 
-    fn message(&self) -> Box<Message> {
-        self.core.borrow_mut().messages.pop().unwrap_or_else(Message::new)
+    fn departure(&self, outgoing: Outgoing, until: Until, quiet: bool) -> Box<Departure> {
+        let mut departure = self.core.borrow_mut().departures.pop().unwrap_or_else(Departure::new);
+        (departure.outgoing, departure.until, departure.quiet) = (outgoing, until, quiet);
+        departure
     }
 
-    fn give_back(&self, message: Box<Message>) {
-        let messages = &mut self.core.borrow_mut().messages;
-        if messages.len() < SPARE_MESSAGES {
-            messages.push(message);
+    /// Takes out what was sent, and keeps the box.
+    fn give_back(&self, mut departure: Box<Departure>) -> Outgoing {
+        let outgoing = std::mem::take(&mut departure.outgoing);
+        let departures = &mut self.core.borrow_mut().departures;
+        if departures.len() < SPARE_DEPARTURES {
+            departures.push(departure);
         }
+        outgoing
     }
 
     fn wheel(&self) -> &RefCell<Wheel> {

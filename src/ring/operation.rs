@@ -18,7 +18,7 @@ use slab::Slab;
 
 use super::buffers::{Buf, LARGE_QUEUE, Size};
 use super::doorbell::Doorbell;
-use super::outgoing::{Message, Outgoing};
+use super::outgoing::Departure;
 use super::socket::Socket;
 use super::stream::Expect;
 use super::{Ring, datagram, stream};
@@ -57,28 +57,29 @@ pub(super) enum Kind {
     Receive {
         size: Size,
     },
-    Send {
-        outgoing: Outgoing,
-        message: Option<Box<Message>>,
-        until: Until,
-        /// Submitted so that the kernel says nothing if all of it goes out at once.
-        quiet: bool,
-    },
+    Send(Box<Departure>),
     Connect {
         _address: Box<socket2::SockAddr>,
     },
-    Accept {
-        accepted: VecDeque<OwnedFd>,
-    },
-    Datagrams {
-        received: VecDeque<Buf>,
-        header: Box<libc::msghdr>,
-    },
-    SendDatagrams(Box<super::datagram::Departure>),
+    Accept(Box<Accepting>),
+    Datagrams(Box<Receiving>),
+    SendDatagrams(Box<datagram::Departure>),
     /// Nobody waits: the descriptor is gone when this completes.
     Close,
     /// Nobody waits: if the message cannot be delivered, the bell's event descriptor is written instead.
     Knock(Doorbell),
+}
+
+/// What a listener's operation has brought.
+#[derive(Default)]
+pub(super) struct Accepting {
+    pub accepted: VecDeque<OwnedFd>,
+}
+
+/// What a datagram socket's operation has brought, and what the kernel reads of it.
+pub(super) struct Receiving {
+    pub received: VecDeque<Buf>,
+    pub header: libc::msghdr,
 }
 
 /// When a send is over.
@@ -112,6 +113,9 @@ pub(super) struct Operation {
     /// Cancelled because it brought more than anybody took. What it has brought is still there, and then it can begin anew.
     stopping: bool,
 }
+
+// A busy shard has several of them in flight for each connection, and touches each two or three times: they are to fit the cache.
+const _: () = assert!(size_of::<Operation>() <= 80);
 
 /// Connections accepted ahead of who takes them. Beyond this, the kernel's backlog holds them: it costs no descriptors, and refuses when it is full.
 pub(super) const ACCEPTED_AHEAD: usize = 256;
@@ -192,10 +196,10 @@ impl Kind {
     pub fn size(&self) -> Option<Size> {
         match self {
             Self::Receive { size } => Some(*size),
-            Self::Datagrams { .. } => Some(Size::Large),
-            Self::Send { .. }
+            Self::Datagrams(_) => Some(Size::Large),
+            Self::Send(_)
             | Self::Connect { .. }
-            | Self::Accept { .. }
+            | Self::Accept(_)
             | Self::SendDatagrams(_)
             | Self::Close
             | Self::Knock(_) => None,
@@ -208,7 +212,7 @@ impl Operation {
     pub fn complete(&mut self, result: i32, buf: Option<Buf>, more: bool) -> Next {
         if let State::Abandoned = self.state {
             match &self.kind {
-                Kind::Accept { .. } if result >= 0 => {
+                Kind::Accept(_) if result >= 0 => {
                     // SAFETY: the kernel has just made this descriptor, and nobody else knows it.
                     drop(unsafe { OwnedFd::from_raw_fd(result) });
                 }
@@ -225,32 +229,30 @@ impl Operation {
             self.stopping = false;
             return Next::Park(size);
         }
-        if let Kind::Send { quiet, .. } = &mut self.kind
-            && std::mem::take(quiet)
-            && result == -libc::EAGAIN
-        {
-            return Next::SendRest;
-        }
-        if let Kind::Send { outgoing, until, .. } = &mut self.kind
-            && *until != Until::Some
-            && let Ok(sent) = usize::try_from(result)
-        {
-            outgoing.advance(sent);
-            if outgoing.remaining() > 0 && sent > 0 {
+        if let Kind::Send(departure) = &mut self.kind {
+            if std::mem::take(&mut departure.quiet) && result == -libc::EAGAIN {
                 return Next::SendRest;
             }
-            if *until == Until::Gone && matches!(self.state, State::Waiting(None)) {
-                return Next::Vanish;
+            if departure.until != Until::Some
+                && let Ok(sent) = usize::try_from(result)
+            {
+                departure.outgoing.advance(sent);
+                if departure.outgoing.remaining() > 0 && sent > 0 {
+                    return Next::SendRest;
+                }
+                if departure.until == Until::Gone && matches!(self.state, State::Waiting(None)) {
+                    return Next::Vanish;
+                }
             }
         }
         let unclaimed = match &mut self.kind {
-            Kind::Accept { accepted } if result >= 0 => {
+            Kind::Accept(accepting) if result >= 0 => {
                 // SAFETY: as above.
-                accepted.push_back(unsafe { OwnedFd::from_raw_fd(result) });
+                accepting.accepted.push_back(unsafe { OwnedFd::from_raw_fd(result) });
                 None
             }
-            Kind::Datagrams { received, .. } if result >= 0 => {
-                received.extend(buf);
+            Kind::Datagrams(receiving) if result >= 0 => {
+                receiving.received.extend(buf);
                 None
             }
             _ => buf,
@@ -264,16 +266,19 @@ impl Operation {
 
     /// Takes in that the kernel, having had its say, has said nothing of this: a quiet send has gone out whole. `None` if there was something to say.
     pub fn complete_unheard(&mut self) -> Option<Next> {
-        let Kind::Send { outgoing, quiet: true, .. } = &self.kind else { return None };
-        let sent = i32::try_from(outgoing.remaining()).expect("sends are small");
+        let Kind::Send(departure) = &self.kind else { return None };
+        if !departure.quiet {
+            return None;
+        }
+        let sent = i32::try_from(departure.outgoing.remaining()).expect("sends are small");
         Some(self.complete(sent, None, false))
     }
 
     /// Whether more has come than anybody took. Says so once: the operation is to be cancelled then.
     pub fn is_overrun(&mut self) -> bool {
         let overrun = match &self.kind {
-            Kind::Accept { accepted } => accepted.len() > ACCEPTED_AHEAD,
-            Kind::Datagrams { received, .. } => received.len() > DATAGRAMS_AHEAD,
+            Kind::Accept(accepting) => accepting.accepted.len() > ACCEPTED_AHEAD,
+            Kind::Datagrams(receiving) => receiving.received.len() > DATAGRAMS_AHEAD,
             _ => false,
         };
         overrun && !std::mem::replace(&mut self.stopping, true)
@@ -300,8 +305,8 @@ impl Operation {
                 *size = take(*size).or_else(|| take(Size::Small))?;
                 Some(stream::receive_entry(fd, *size, Expect::Now))
             }
-            Kind::Datagrams { received, .. } if received.len() > DATAGRAMS_AHEAD => None,
-            Kind::Datagrams { header, .. } => take(Size::Large).map(|_| datagram::receive_entry(fd, header)),
+            Kind::Datagrams(receiving) if receiving.received.len() > DATAGRAMS_AHEAD => None,
+            Kind::Datagrams(receiving) => take(Size::Large).map(|_| datagram::receive_entry(fd, &receiving.header)),
             _ => None,
         }
     }

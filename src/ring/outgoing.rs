@@ -1,6 +1,7 @@
 //! What one send sends: up to three parts, owned, sent in one call.
 
 use super::buffers::Buf;
+use super::operation::Until;
 
 /// A head that was written, content that was received, and a constant tail; each may be empty.
 ///
@@ -63,24 +64,29 @@ impl Outgoing {
     }
 }
 
-/// The kernel's description of a vectored send. Boxed by its users: its address must not change before it is submitted.
-pub(super) struct Message {
+/// A send as its operation owns it, with room for the kernel's description of a vectored one. Boxed by its users, since the description must not move
+/// before it is submitted, and because few operations are sends: the others need not be as large.
+pub(super) struct Departure {
+    pub outgoing: Outgoing,
+    pub until: Until,
+    /// Submitted so that the kernel says nothing if all of it goes out at once.
+    pub quiet: bool,
     header: libc::msghdr,
     parts: [libc::iovec; 3],
 }
 
-impl Message {
+impl Departure {
     pub fn new() -> Box<Self> {
         const EMPTY: libc::iovec = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
         // SAFETY: all-zero bytes are a valid `msghdr`: null pointers and zero lengths.
         let header = unsafe { std::mem::zeroed() };
-        Box::new(Self { header, parts: [EMPTY; 3] })
+        Box::new(Self { outgoing: Outgoing::default(), until: Until::Some, quiet: false, header, parts: [EMPTY; 3] })
     }
 
-    /// Points at the unsent bytes of `outgoing`, for the kernel to read.
-    pub fn describe(&mut self, outgoing: &Outgoing) -> *const libc::msghdr {
+    /// Points at the unsent bytes, for the kernel to read.
+    pub fn describe(&mut self) -> *const libc::msghdr {
         let mut count = 0;
-        for part in outgoing.parts() {
+        for part in self.outgoing.parts() {
             self.parts[count] = libc::iovec { iov_base: part.as_ptr().cast_mut().cast(), iov_len: part.len() };
             count += 1;
         }

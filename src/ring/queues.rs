@@ -12,8 +12,8 @@ use super::buffers::{SharedBuffers, Size};
 use super::doorbell::Doorbell;
 use super::gate::Gate;
 use super::operation::{Key, Next, Operation, Operations, State};
-use super::outgoing::Message;
-use super::{SPARE_MESSAGES, Scratch, stream};
+use super::outgoing::Departure;
+use super::{SPARE_DEPARTURES, Scratch, stream};
 
 pub(super) struct Core {
     gate: Gate,
@@ -30,9 +30,9 @@ pub(super) struct Core {
     pub parked: [VecDeque<Key>; Size::ALL.len()],
     #[expect(
         clippy::vec_box,
-        reason = "a message must not move while the kernel may read it, so boxes are what is lent"
+        reason = "a departure must not move while the kernel may read it, so boxes are what is lent"
     )]
-    pub messages: Vec<Box<Message>>,
+    pub departures: Vec<Box<Departure>>,
 }
 
 impl Core {
@@ -46,7 +46,7 @@ impl Core {
             quiet: Vec::new(),
             backlog: VecDeque::new(),
             parked: Default::default(),
-            messages: Vec::with_capacity(SPARE_MESSAGES),
+            departures: Vec::with_capacity(SPARE_DEPARTURES),
         }
     }
 

@@ -12,7 +12,7 @@ use socket2::{Domain, SockAddr, Type};
 use super::Ring;
 use super::buffers::{Buf, Size};
 use super::operation::{Ended, InFlight, Kind, Until};
-use super::outgoing::{Message, Outgoing};
+use super::outgoing::Outgoing;
 use super::socket::Socket;
 
 /// A connected stream. Dropping it closes the connection once its operations in flight have ended.
@@ -73,10 +73,9 @@ impl Stream {
     /// One send at a time. Dropped unfinished, it may have sent anything between nothing and all.
     pub fn send(&self, outgoing: Outgoing) -> Send {
         let fd = types::Fd(self.socket.as_raw_fd());
-        let message = outgoing.single().is_none().then(|| self.ring.message());
-        let kind = Kind::Send { outgoing, message, until: Until::Some, quiet: false };
-        // SAFETY: the parts are owned by the operation: heap bytes, a receive buffer, static bytes. None of them moves when `Kind` does, nor does the
-        // boxed message that points to them.
+        let kind = Kind::Send(self.ring.departure(outgoing, Until::Some, false));
+        // SAFETY: the parts are owned by the operation: heap bytes, a receive buffer, static bytes. None of them moves when `Kind` does, nor does what
+        // describes them, in the departure's box.
         Send(unsafe { self.ring.submit(kind, Some(self.socket.clone()), |kind| send_entry(fd, kind)) })
     }
 
@@ -94,9 +93,7 @@ impl Stream {
 
     fn send_until(&self, until: Until, outgoing: Outgoing) -> Posted {
         let fd = types::Fd(self.socket.as_raw_fd());
-        // More than one part may be left after each partial send.
-        let message = outgoing.single().is_none().then(|| self.ring.message());
-        let kind = Kind::Send { outgoing, message, until, quiet: true };
+        let kind = Kind::Send(self.ring.departure(outgoing, until, true));
         // SAFETY: as for `send`; `send_entry` describes the rest anew each time.
         let sending = unsafe { self.ring.submit(kind, Some(self.socket.clone()), |kind| send_entry(fd, kind)) };
         self.ring.core.borrow_mut().quiet.extend(sending.key);
@@ -144,17 +141,16 @@ pub(super) fn receive_entry(fd: types::Fd, size: Size, expect: Expect) -> squeue
 
 /// A quiet send is tried once, while the kernel takes its entry in, and completes only if that did not send all of it.
 pub(super) fn send_entry(fd: types::Fd, kind: &mut Kind) -> squeue::Entry {
-    let Kind::Send { outgoing, message, quiet, .. } = kind else { unreachable!("only sends come here") };
-    let (how, flags) = match *quiet {
+    let Kind::Send(departure) = kind else { unreachable!("only sends come here") };
+    let (how, flags) = match departure.quiet {
         true => (libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT | libc::MSG_WAITALL, squeue::Flags::SKIP_SUCCESS),
         false => (libc::MSG_NOSIGNAL, squeue::Flags::empty()),
     };
-    let entry = match message {
-        None => {
-            let bytes = outgoing.single().expect("a message was made for several parts");
+    let entry = match departure.outgoing.single() {
+        Some(bytes) => {
             opcode::Send::new(fd, bytes.as_ptr(), bytes.len().min(u32::MAX as usize) as u32).flags(how).build()
         }
-        Some(message) => opcode::SendMsg::new(fd, Message::describe(message, outgoing)).flags(how as u32).build(),
+        None => opcode::SendMsg::new(fd, departure.describe()).flags(how as u32).build(),
     };
     entry.flags(flags)
 }
@@ -183,11 +179,9 @@ impl Future for Send {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let Ended { result, operation, .. } = std::task::ready!(Pin::new(&mut self.0).poll(cx));
-        let Kind::Send { mut outgoing, message, .. } = operation.kind else { unreachable!("a send's operation sends") };
+        let Kind::Send(departure) = operation.kind else { unreachable!("a send's operation sends") };
         drop(operation.socket);
-        if let Some(message) = message {
-            self.0.ring.give_back(message);
-        }
+        let mut outgoing = self.0.ring.give_back(departure);
         let sent = check(result).map(|count| outgoing.advance(count as usize));
         Poll::Ready((sent, outgoing))
     }
@@ -205,11 +199,8 @@ impl Posted {
             return Poll::Ready((Ok(()), Outgoing::default()));
         }
         let Ended { result, operation, .. } = std::task::ready!(Pin::new(&mut self.0).poll(cx));
-        let Kind::Send { outgoing, message, .. } = operation.kind else { unreachable!("a post's operation sends") };
-        if let Some(message) = message {
-            self.0.ring.give_back(message);
-        }
-        Poll::Ready((check(result).map(drop), outgoing))
+        let Kind::Send(departure) = operation.kind else { unreachable!("a post's operation sends") };
+        Poll::Ready((check(result).map(drop), self.0.ring.give_back(departure)))
     }
 
     /// What [`poll_sent`](Self::poll_sent) says now, without waiting.

@@ -1,12 +1,12 @@
 //! Calendar dates: the `Date` of Postern's own responses, made anew once a second.
 
-use std::io::Write;
+use std::fmt::Write;
 use std::time::SystemTime;
 
 /// An IMF-fixdate (RFC 9110 section 5.6.7) of the current second.
 pub struct Date {
     second: u64,
-    text: [u8; 29],
+    text: String,
 }
 
 const WEEKDAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
@@ -14,7 +14,7 @@ const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Au
 
 impl Date {
     pub fn new() -> Self {
-        let mut date = Self { second: u64::MAX, text: *b"Thu, 01 Jan 1970 00:00:00 GMT" };
+        let mut date = Self { second: u64::MAX, text: String::new() };
         date.update(SystemTime::UNIX_EPOCH);
         date
     }
@@ -29,13 +29,13 @@ impl Date {
         let (year, month, day) = civil(days);
         let (weekday, month) = (WEEKDAYS[(days % 7) as usize], MONTHS[month as usize - 1]);
         let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-        let written =
-            write!(&mut self.text[..], "{weekday}, {day:02} {month} {year:04} {hour:02}:{minute:02}:{second:02} GMT");
-        written.expect("29 bytes hold every date up to the year 9999");
+        self.text.clear();
+        write!(self.text, "{weekday}, {day:02} {month} {year:04} {hour:02}:{minute:02}:{second:02} GMT")
+            .expect("a string takes everything");
     }
 
     pub fn as_str(&self) -> &str {
-        std::str::from_utf8(&self.text).expect("made of ASCII above")
+        &self.text
     }
 }
 

@@ -28,7 +28,8 @@ pub struct Lease {
     shard: Rc<Shard>,
     upstream: UpstreamId,
     pub target: TargetId,
-    connection: Option<Connection>,
+    /// Boxed: it goes back and forth between here and the pool.
+    connection: Option<Box<Connection>>,
     born: Instant,
     /// It served requests before.
     pub reused: bool,
@@ -110,7 +111,7 @@ impl Dialer<'_> {
         }
     }
 
-    fn hold(&self, target: TargetId, connection: Option<Connection>, born: Instant) -> Lease {
+    fn hold(&self, target: TargetId, connection: Option<Box<Connection>>, born: Instant) -> Lease {
         let reused = connection.is_some();
         Lease { shard: self.shard.clone(), upstream: self.upstream, target, connection, born, reused }
     }
@@ -142,7 +143,7 @@ impl Dialer<'_> {
         let fault = match outcome {
             Ok(Some(Ok(transport))) => {
                 add(&counters.connects, 1);
-                lease.connection = Some(Connection::new(transport));
+                lease.connection = Some(Box::new(Connection::new(transport)));
                 return Ok(lease);
             }
             Ok(None) => return Err(DialFault::ClientGone),

@@ -70,7 +70,7 @@ pub struct Shard {
     pub access_log: Option<AccessLog>,
     pub queues: Queues,
     pub serving: Rc<Serving>,
-    state: RefCell<ShardState<Connection>>,
+    state: RefCell<ShardState<Box<Connection>>>,
     port: RefCell<Port>,
     questions: RefCell<admin::Questions>,
     request_ids: RefCell<RequestIds>,
@@ -149,7 +149,7 @@ impl Shard {
     }
 
     /// Lends the policy state, with the time as of this turn.
-    pub fn with<T>(&self, use_state: impl FnOnce(&mut ShardState<Connection>, Instant) -> T) -> T {
+    pub fn with<T>(&self, use_state: impl FnOnce(&mut ShardState<Box<Connection>>, Instant) -> T) -> T {
         use_state(&mut self.state.borrow_mut(), self.ring.now())
     }
 
@@ -246,7 +246,7 @@ impl Shard {
         self.date.borrow_mut().update(clock::wall());
         self.with(|state, now| {
             for (_, upstream) in state.upstreams() {
-                upstream.evict(now, Connection::is_disturbed);
+                upstream.evict(now, |connection| connection.is_disturbed());
             }
         });
         self.flush_access_log();

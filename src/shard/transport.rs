@@ -44,8 +44,8 @@ pub enum Incoming {
 /// What goes out in the stead of what was given to be sent.
 pub struct Departing {
     pub bytes: Outgoing,
-    /// What they stand for, if that is not themselves.
-    pub content: Option<Outgoing>,
+    /// What they stand for, if that is not themselves. Boxed, since most of what is sent is not sealed and is moved about.
+    pub content: Option<Box<Outgoing>>,
 }
 
 impl Departing {
@@ -57,7 +57,7 @@ impl Departing {
                 if self.bytes.remaining() == 0 {
                     content.advance(content.remaining());
                 }
-                content
+                *content
             }
         }
     }
@@ -89,7 +89,7 @@ impl Transport {
         for part in outgoing.parts() {
             tls.seal(part, &mut sealed).map_err(io::Error::other)?;
         }
-        Ok(Departing { bytes: Outgoing::new(sealed, None, b""), content: Some(outgoing) })
+        Ok(Departing { bytes: Outgoing::new(sealed, None, b""), content: Some(Box::new(outgoing)) })
     }
 
     /// See [`Stream::post`].
@@ -213,7 +213,7 @@ pub async fn handshake(
 
 /// Something on its way to the peer.
 pub enum Sending {
-    Posted(Posted, Option<Outgoing>),
+    Posted(Posted, Option<Box<Outgoing>>),
     Failed(Option<io::Error>),
 }
 

@@ -137,9 +137,9 @@ impl<'b> Facts<'b> {
                 return Err(FieldFault::TooManyConnectionOptions);
             }
             match option.len() {
-                5 if option.eq_ignore_ascii_case(b"close") => self.close = true,
-                10 if option.eq_ignore_ascii_case(b"keep-alive") => self.keep_alive = true,
-                7 if option.eq_ignore_ascii_case(b"upgrade") => self.upgrade_option = true,
+                5 if octets::is_in_any_case(option, b"close") => self.close = true,
+                10 if octets::is_in_any_case(option, b"keep-alive") => self.keep_alive = true,
+                7 if octets::is_in_any_case(option, b"upgrade") => self.upgrade_option = true,
                 _ if !octets::is_token(option) => return Err(FieldFault::BadConnectionOption),
                 _ if is_protected(option) => return Err(FieldFault::ProtectedConnectionOption),
                 // Fields of other kinds never go further than here, trailers of their names included.

@@ -42,26 +42,26 @@ pub(super) enum FieldKind {
     XRealIp,
 }
 
-/// Every name that means something to a proxy, the usual ones first.
+/// Every name that means something to a proxy. Those of one length stand together.
 const KNOWN: &[(&str, FieldKind)] = &[
+    ("te", FieldKind::Te),
     ("host", FieldKind::Host),
-    ("connection", FieldKind::Connection),
-    ("content-length", FieldKind::ContentLength),
     ("date", FieldKind::Date),
-    ("transfer-encoding", FieldKind::TransferEncoding),
-    ("x-forwarded-for", FieldKind::XForwardedFor),
-    ("x-forwarded-proto", FieldKind::XForwardedProto),
-    ("x-forwarded-host", FieldKind::XForwardedHost),
-    ("x-forwarded-port", FieldKind::XForwardedPort),
+    ("expect", FieldKind::Expect),
+    ("upgrade", FieldKind::Upgrade),
+    ("trailer", FieldKind::Trailer),
     ("x-real-ip", FieldKind::XRealIp),
     ("forwarded", FieldKind::Forwarded),
-    ("upgrade", FieldKind::Upgrade),
-    ("expect", FieldKind::Expect),
-    ("max-forwards", FieldKind::MaxForwards),
+    ("connection", FieldKind::Connection),
     ("keep-alive", FieldKind::HopByHop),
-    ("te", FieldKind::Te),
-    ("trailer", FieldKind::Trailer),
+    ("max-forwards", FieldKind::MaxForwards),
+    ("content-length", FieldKind::ContentLength),
+    ("x-forwarded-for", FieldKind::XForwardedFor),
+    ("x-forwarded-host", FieldKind::XForwardedHost),
+    ("x-forwarded-port", FieldKind::XForwardedPort),
     ("proxy-connection", FieldKind::HopByHop),
+    ("transfer-encoding", FieldKind::TransferEncoding),
+    ("x-forwarded-proto", FieldKind::XForwardedProto),
     ("proxy-authenticate", FieldKind::HopByHop),
     ("proxy-authorization", FieldKind::HopByHop),
 ];
@@ -72,45 +72,51 @@ const X_FORWARDED: &[u8] = b"x-forwarded-";
 /// Names of the table are shorter than this.
 const KNOWN_BYTES: usize = 20;
 
-/// For every length, the first letters that names of the table have: most fields are told apart by these two alone.
-static FIRST_LETTERS: [u32; KNOWN_BYTES] = first_letters();
+/// Of every length and first letter, the place of the first such name in the table: most fields are told apart by these two alone.
+static PLACES: [[u8; LETTERS]; KNOWN_BYTES] = places();
 
-const fn first_letters() -> [u32; KNOWN_BYTES] {
-    let mut letters = [0; KNOWN_BYTES];
-    let mut index = 0;
-    while index < KNOWN.len() {
-        let name = KNOWN[index].0.as_bytes();
-        letters[name.len()] |= letter_bit(name[0]);
-        index += 1;
+const NO_PLACE: u8 = u8::MAX;
+const LETTERS: usize = 32;
+
+const fn places() -> [[u8; LETTERS]; KNOWN_BYTES] {
+    let mut places = [[NO_PLACE; LETTERS]; KNOWN_BYTES];
+    let mut place = KNOWN.len();
+    while place > 0 {
+        place -= 1;
+        let name = KNOWN[place].0.as_bytes();
+        places[name.len()][letter(name[0])] = place as u8;
     }
-    letters
+    places
 }
 
-/// One of 32 bits, the same for both cases of a letter.
-const fn letter_bit(byte: u8) -> u32 {
-    1 << (byte & 0x1f)
+/// One of 32 numbers, the same for both cases of a letter.
+const fn letter(byte: u8) -> usize {
+    (byte & 0x1f) as usize
 }
 
 impl FieldKind {
     #[inline]
     pub(super) fn of(name: &[u8]) -> Self {
-        match (FIRST_LETTERS.get(name.len()), name.first()) {
-            (Some(letters), Some(&first)) if letters & letter_bit(first) != 0 => FieldKind::known(name),
-            (_, Some(b'x' | b'X')) => FieldKind::unlisted(name),
+        let Some(&first) = name.first() else { return FieldKind::EndToEnd };
+        match PLACES.get(name.len()).map(|places| places[letter(first)]) {
+            Some(place) if place != NO_PLACE => FieldKind::known(name, place),
+            _ if first | 0x20 == b'x' => FieldKind::unlisted(name),
             _ => FieldKind::EndToEnd,
         }
     }
 
-    fn known(name: &[u8]) -> Self {
-        let same = |known: &&(&str, FieldKind)| name.eq_ignore_ascii_case(known.0.as_bytes());
-        KNOWN.iter().find(same).map_or_else(|| FieldKind::unlisted(name), |(_, kind)| *kind)
+    /// What the table says of `name`, whose like stand in it from `place` on.
+    fn known(name: &[u8], place: u8) -> Self {
+        let alike = KNOWN[usize::from(place)..].iter().take_while(|(known, _)| known.len() == name.len());
+        let mut same = alike.filter(|(known, _)| octets::is_in_any_case(name, known.as_bytes()));
+        same.next().map_or_else(|| FieldKind::unlisted(name), |(_, kind)| *kind)
     }
 
     /// A name that the table does not have.
     #[inline]
     fn unlisted(name: &[u8]) -> Self {
         match name.get(..X_FORWARDED.len()) {
-            Some(start) if start.eq_ignore_ascii_case(X_FORWARDED) => FieldKind::XForwardedOther,
+            Some(start) if octets::is_in_any_case(start, X_FORWARDED) => FieldKind::XForwardedOther,
             _ => FieldKind::EndToEnd,
         }
     }
@@ -147,7 +153,7 @@ const PROTECTED: &[(&str, &str)] = &[
 /// Whether a sender may neither take `name` away by nominating it in `Connection` nor change it in a trailer.
 pub(super) fn is_protected(name: &[u8]) -> bool {
     match FieldKind::of(name) {
-        FieldKind::EndToEnd => PROTECTED.iter().any(|(known, _)| name.eq_ignore_ascii_case(known.as_bytes())),
+        FieldKind::EndToEnd => PROTECTED.iter().any(|(known, _)| octets::is_in_any_case(name, known.as_bytes())),
         FieldKind::HopByHop | FieldKind::Te | FieldKind::Trailer | FieldKind::Upgrade => false,
         FieldKind::Connection | FieldKind::ContentLength | FieldKind::Expect | FieldKind::Host => true,
         FieldKind::Date | FieldKind::MaxForwards => true,

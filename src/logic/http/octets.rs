@@ -70,6 +70,24 @@ pub(super) fn target_end(bytes: &[u8], start: usize) -> usize {
     run_end(bytes, start, stops, |byte| is(byte, TARGET))
 }
 
+/// Whether `bytes` are `lower`, which has no capital letters, in any case of letters. Names are compared for each field: so eight bytes at a time.
+#[inline]
+pub(super) fn is_in_any_case(bytes: &[u8], lower: &[u8]) -> bool {
+    let (words, rest) = bytes.as_chunks::<WORD_BYTES>();
+    let (lower_words, lower_rest) = lower.as_chunks::<WORD_BYTES>();
+    bytes.len() == lower.len()
+        && words
+            .iter()
+            .zip(lower_words)
+            .all(|(word, lower)| to_lower(u64::from_le_bytes(*word)) == u64::from_le_bytes(*lower))
+        && rest.iter().zip(lower_rest).all(|(byte, lower)| byte.to_ascii_lowercase() == *lower)
+}
+
+#[inline]
+fn to_lower(word: u64) -> u64 {
+    word | between(word, b'A', b'Z') >> 2
+}
+
 /// Bytes that are looked at together.
 const WORD_BYTES: usize = 8;
 const ONES: u64 = u64::from_ne_bytes([1; WORD_BYTES]);
@@ -122,6 +140,24 @@ pub(super) fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_are_the_same_in_any_case_and_differ_by_any_other_byte() {
+        for lower in ["", "te", "host", "connection", "content-length", "x-forwarded-proto"] {
+            for spelling in [lower.to_owned(), lower.to_uppercase(), lower.replacen('o', "O", 1)] {
+                assert!(is_in_any_case(spelling.as_bytes(), lower.as_bytes()), "{spelling}");
+            }
+            for place in 0..lower.len() {
+                for byte in 0..=255 {
+                    let mut other = lower.as_bytes().to_vec();
+                    other[place] = byte;
+                    let expected = other.eq_ignore_ascii_case(lower.as_bytes());
+                    assert_eq!(is_in_any_case(&other, lower.as_bytes()), expected, "{}", other.escape_ascii());
+                }
+            }
+            assert!(!is_in_any_case(format!("{lower}s").as_bytes(), lower.as_bytes()), "longer than {lower}");
+        }
+    }
 
     /// A scan from `start` on.
     type Scan = fn(&[u8], usize) -> usize;

@@ -1,0 +1,1 @@
+"""Large bodies through Postern, and the memory that it takes meanwhile."""

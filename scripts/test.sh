@@ -9,11 +9,12 @@ started=$SECONDS
 step() { printf '%s==> %s%s  (%ds)\n' "$bold" "$*" "$off" "$((SECONDS - started))"; }
 trap 'printf "%sfailed%s after %ds\n" "$red" "$off" "$((SECONDS - started))"' ERR
 
-# Tests talk to real peers: nginx, curl and OpenSSL. The benchmark and the soak are Python. A C compiler builds the executor and the allocator.
+# Tests talk to real peers: nginx, HAProxy, curl and OpenSSL. The benchmark and the soak are Python. A C compiler builds the executor and the allocator.
 packages=()
 command -v cc >/dev/null || packages+=(gcc libc6-dev)
 command -v make >/dev/null || packages+=(make)
 command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || packages+=(nginx-light)
+command -v haproxy >/dev/null || [ -x /usr/sbin/haproxy ] || packages+=(haproxy)
 command -v curl >/dev/null || packages+=(curl)
 command -v openssl >/dev/null || packages+=(openssl)
 command -v python3 >/dev/null || packages+=(python3)

@@ -237,6 +237,8 @@ pub struct UpstreamPlan {
     pub endpoints: Vec<EndpointPlan>,
     /// `Some` if its endpoints are `https`, which are all of them or none.
     pub tls: Option<UpstreamTlsPlan>,
+    /// The header that every connection begins with. `Some` makes each connection one client's, so that none is kept.
+    pub proxy_protocol: Option<ProxyVersion>,
     /// How requests are spread over endpoints.
     pub balance: Balance,
     /// What it is asked to bear, and what is taken from it.
@@ -247,6 +249,15 @@ pub struct UpstreamPlan {
     pub keepalive: KeepalivePlan,
     /// How often names are looked up again.
     pub dns_refresh: Duration,
+}
+
+/// A version of the PROXY protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProxyVersion {
+    /// A line of text.
+    V1,
+    /// Binary.
+    V2,
 }
 
 /// How an upstream is spoken to over TLS.

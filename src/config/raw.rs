@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::limits::{self, Bound};
-use super::plan::{Balance, ClientCertificateMode, LogFormat, LogLevel, TlsVersion};
+use super::plan::{Balance, ClientCertificateMode, LogFormat, LogLevel, ProxyVersion, TlsVersion};
 use super::units;
 
 /// The words for each level of the operational log.
@@ -34,6 +34,10 @@ pub(super) const BALANCES: [(&str, Balance); 2] =
 
 /// The words for the versions of TLS.
 pub(super) const TLS_VERSIONS: [(&str, TlsVersion); 2] = [("1.2", TlsVersion::Tls12), ("1.3", TlsVersion::Tls13)];
+
+/// The words for the versions of the PROXY protocol.
+pub(super) const PROXY_VERSIONS: [(&str, Option<ProxyVersion>); 2] =
+    [("v1", Some(ProxyVersion::V1)), ("v2", Some(ProxyVersion::V2))];
 
 /// The words for whether clients are asked for certificates.
 pub(super) const CLIENT_CERTIFICATE_MODES: [(&str, Option<ClientCertificateMode>); 3] = [
@@ -273,6 +277,10 @@ pub(super) struct Upstream {
     pub endpoints: Vec<Option<String>>,
     /// How "https" endpoints are spoken to.
     pub tls: Option<UpstreamTls>,
+    /// Begin every connection with a PROXY header of this version, which tells the client's address. Such a connection
+    /// is for one request. Default: no header.
+    #[schemars(transform = one_of_if_any(&PROXY_VERSIONS))]
+    pub proxy_protocol: Option<String>,
     /// How requests are spread: in turn, or to the less loaded of two picked at random.
     #[schemars(transform = one_of(&BALANCES, "least_request"))]
     pub balance: Option<String>,
@@ -487,12 +495,19 @@ fn append_range(schema: &mut Schema, min: &str, max: &str) {
     schema.insert("description".to_owned(), description.into());
 }
 
-/// A reference is as good as the word that it will turn out to be.
 fn one_of<T>(words: &[(&'static str, T)], default: &'static str) -> impl FnMut(&mut Schema) {
+    let mut restrict = one_of_if_any(words);
+    move |schema| {
+        restrict(schema);
+        schema.insert("default".to_owned(), default.into());
+    }
+}
+
+/// A reference is as good as the word that it will turn out to be.
+fn one_of_if_any<T>(words: &[(&'static str, T)]) -> impl FnMut(&mut Schema) {
     let names = words.iter().map(|(word, _)| *word).collect::<Vec<_>>();
     move |schema| {
         let branches = json!([{ "enum": names }, { "pattern": r"\$(env|file)\(" }]);
         schema.insert("anyOf".to_owned(), branches);
-        schema.insert("default".to_owned(), default.into());
     }
 }

@@ -91,7 +91,8 @@ impl<C> Upstream<C> {
             max_open: share(plan.limits.max_connections, shard, shards).max(1),
             // Rounded up: a shard without a place would refuse what its neighbours let wait.
             max_queued: (plan.limits.max_pending as usize).div_ceil(shards),
-            keep_idle: plan.keepalive.idle,
+            // A connection that began with a PROXY header speaks for one client, and the next request may be anybody's.
+            keep_idle: plan.proxy_protocol.map_or(plan.keepalive.idle, |_| Duration::ZERO),
             max_age: plan.keepalive.max_age,
             targets: Slab::new(),
             live: Vec::new(),

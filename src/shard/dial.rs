@@ -13,6 +13,7 @@ use socket2::SockAddr;
 use super::Shard;
 use super::connection::Connection;
 use super::counters::add;
+use super::proxy_header;
 use super::tls::Tls;
 use super::tls::contexts::UpstreamContext;
 use super::transport::{HandshakeError, Transport, handshake};
@@ -20,8 +21,9 @@ use crate::config::plan::SocketAddress;
 use crate::deadline::Deadline;
 use crate::ids::UpstreamId;
 use crate::logic::exchange::DialFault;
+use crate::logic::proxy_protocol::Provenance;
 use crate::logic::upstream::{Checkout, TargetId, Ticket};
-use crate::ring::{Expect, Size, Stream, Timer};
+use crate::ring::{Expect, Outgoing, Size, Stream, Timer};
 
 /// A connection in use, or leave to open one. Dropping it closes the connection and passes its place on.
 pub struct Lease {
@@ -74,6 +76,8 @@ pub struct Dialer<'a> {
     pub upstream: UpstreamId,
     /// Watched: nobody dials for a client that is gone.
     pub client: &'a mut Connection,
+    /// What a PROXY header said of the client.
+    pub provenance: Option<&'a Provenance>,
     pub timer: &'a mut Timer,
     pub deadline: Deadline,
 }
@@ -124,11 +128,14 @@ impl Dialer<'_> {
             let upstream = state.upstream(upstream);
             (upstream.address(target).clone(), upstream.endpoint(target))
         });
-        let limit = self.shard.plan.upstreams[upstream.index()].timeouts.connect;
-        let bound = self.deadline.bound(now, limit);
+        let plan = &self.shard.plan.upstreams[upstream.index()];
+        let bound = self.deadline.bound(now, plan.timeouts.connect);
+        let header = plan
+            .proxy_protocol
+            .map(|version| proxy_header::write(version, self.provenance, &self.client.transport.stream));
         let tls = self.shard.tls.upstreams[upstream.index()].as_ref();
         let connecting = std::pin::pin!(async {
-            let stream = connect(self.shard, &address).await.map_err(HandshakeError::Stream)?;
+            let stream = connect(self.shard, &address, header).await.map_err(HandshakeError::Stream)?;
             let Some(UpstreamContext { config, names }) = tls else { return Ok(Transport::plain(stream)) };
             let name = names[usize::from(endpoint)].clone();
             let mut timer = Timer::new(&self.shard.ring);
@@ -151,7 +158,7 @@ impl Dialer<'_> {
             Err(_) | Ok(Some(Err(HandshakeError::Timeout))) if bound.is_final => DialFault::Deadline,
             Err(_) | Ok(Some(Err(HandshakeError::Timeout))) => DialFault::Timeout,
             Ok(Some(Err(error))) => {
-                let name = &self.shard.plan.upstreams[upstream.index()].name;
+                let name = &plan.name;
                 match &error {
                     HandshakeError::Tls(_) => {
                         if let Some(left_out) = self.shard.warnings.handshake_failed.admit(self.shard.now()) {
@@ -185,12 +192,18 @@ impl Dialer<'_> {
     }
 }
 
-async fn connect(shard: &Rc<Shard>, address: &SocketAddress) -> io::Result<Stream> {
+/// Connects, and sends the PROXY header if there is to be one: before anything else, TLS included.
+async fn connect(shard: &Rc<Shard>, address: &SocketAddress, header: Option<Vec<u8>>) -> io::Result<Stream> {
     let address = match address {
         SocketAddress::Ip(address) => SockAddr::from(*address),
         SocketAddress::Unix(path) => SockAddr::unix(path)?,
     };
-    Stream::connect(&shard.ring, address).await
+    let stream = Stream::connect(&shard.ring, address).await?;
+    if let Some(header) = header {
+        let mut posted = stream.post(Outgoing::new(header, None, b""));
+        poll_fn(|cx| posted.poll_sent(cx)).await.0?;
+    }
+    Ok(stream)
 }
 
 /// `future`'s output, unless the client goes away first.

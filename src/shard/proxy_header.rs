@@ -1,4 +1,5 @@
-//! The PROXY header of a client's connection: taken off before anything else is read.
+//! PROXY headers: taken off a client's connection before anything else is read, and put in front of a connection to an upstream that wants to hear of
+//! the client.
 //!
 //! Where the peer is one of those that the listener names, the header must be there; otherwise it is not looked for, so that nobody else can claim
 //! an address. A peer that does not keep to this gets no answer, since what it speaks is not known.
@@ -14,10 +15,10 @@ use super::Phase;
 use super::connection::Connection;
 use super::counters::add;
 use super::serve_h1::Session;
-use crate::config::plan::covers;
+use crate::config::plan::{ProxyVersion, covers};
 use crate::logic::http::{ClientText, Parsed};
 use crate::logic::proxy_protocol::{self, HeaderFault, Provenance};
-use crate::ring::{Expired, Size};
+use crate::ring::{Expired, Size, Stream};
 
 /// Why there is no header.
 #[derive(Debug, Error)]
@@ -43,10 +44,28 @@ pub async fn take(session: &mut Session) -> bool {
     let taken = poll_fn(|cx| poll_take(session, end, cx)).await;
     session.timer.clear();
     match &taken {
-        Ok(provenance) => introduce(session, provenance),
+        Ok(provenance) => introduce(session, *provenance),
         Err(error) => refuse(session, peer, error),
     }
     taken.is_ok()
+}
+
+/// The header for a client whose connection is `stream` and for whom a proxy in front said `provenance`.
+pub fn write(version: ProxyVersion, provenance: Option<&Provenance>, stream: &Stream) -> Vec<u8> {
+    let of_socket = || match (stream.peer(), stream.local()) {
+        (Some(source), Some(destination)) => Provenance::Proxied { source, destination },
+        (None, None) => Provenance::Unix,
+        // Reset meanwhile.
+        (None, Some(_)) | (Some(_), None) => Provenance::Unknown,
+    };
+    // The proxy itself is the client of its own connections.
+    let provenance = provenance.filter(|said| **said != Provenance::Local).copied().unwrap_or_else(of_socket);
+    let mut header = Vec::new();
+    match version {
+        ProxyVersion::V1 => proxy_protocol::encode_v1(&mut header, &provenance),
+        ProxyVersion::V2 => proxy_protocol::encode_v2(&mut header, &provenance),
+    }
+    header
 }
 
 fn poll_take(session: &mut Session, end: Instant, cx: &mut Context<'_>) -> Poll<Result<Provenance, TakeError>> {
@@ -77,7 +96,8 @@ fn poll_take(session: &mut Session, end: Instant, cx: &mut Context<'_>) -> Poll<
 }
 
 /// Makes the header's client the one that requests are from.
-fn introduce(session: &mut Session, provenance: &Provenance) {
+fn introduce(session: &mut Session, provenance: Provenance) {
+    session.provenance = Some(Box::new(provenance));
     match provenance {
         Provenance::Proxied { source, .. } => {
             session.client = ClientText::new(source.ip());

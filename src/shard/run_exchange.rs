@@ -27,6 +27,7 @@ pub async fn run(session: &mut Session, mut forward: Box<Forward>, record: &mut 
                     shard: &shard,
                     upstream: forward.upstream,
                     client: &mut session.connection,
+                    provenance: session.provenance.as_deref(),
                     timer: &mut session.timer,
                     deadline: forward.deadline,
                 };

@@ -26,6 +26,7 @@ use crate::config::plan::{ListenerPlan, covers};
 use crate::deadline::Deadline;
 use crate::logic::http::forwarded::ClientText;
 use crate::logic::http::{BodyFraming, BodyReader, HeadScan, ProblemKind, Version};
+use crate::logic::proxy_protocol::Provenance;
 use crate::ring::{Expired, Outgoing, Size, Timer};
 
 /// Content of a request that nobody wants is read up to here, so that its connection can be kept.
@@ -41,6 +42,8 @@ pub struct Session {
     pub connection: Connection,
     pub timer: Timer,
     pub client: ClientText,
+    /// What the PROXY header said that the connection began with. Boxed: most have none.
+    pub provenance: Option<Box<Provenance>>,
     /// Whether the peer's word is taken for who the client is.
     pub trusted: bool,
     /// Requests served on this connection.
@@ -78,7 +81,17 @@ impl Session {
         };
         let client = peer.map_or(ClientText::unknown(), |peer| ClientText::new(peer.ip()));
         let timer = Timer::new(&open.shard.ring);
-        Box::new(Self { open, connection, timer, client, trusted, served: 0, flushing: None, broken: false })
+        Box::new(Self {
+            open,
+            connection,
+            timer,
+            client,
+            provenance: None,
+            trusted,
+            served: 0,
+            flushing: None,
+            broken: false,
+        })
     }
 
     pub fn shard(&self) -> &Rc<Shard> {

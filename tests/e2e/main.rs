@@ -17,6 +17,7 @@ mod h1_smuggling;
 mod harness_itself;
 mod keep_alive;
 mod pool;
+mod proxy_headers_sent;
 mod proxy_protocol;
 mod real_peers;
 mod routes;

@@ -1,12 +1,12 @@
 //! A load balancer in front says for whom it connects, and nobody else can.
 
-use std::net::TcpStream;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
 use serde_json::{Value, json};
 
 use crate::harness::config::proxy_to;
-use crate::harness::{Client, Gateway, Origin, eventually, free_port, latin1, pause};
+use crate::harness::peers::{Server, are_installed};
+use crate::harness::{Client, Gateway, Origin, eventually, latin1, pause};
 
 const V1: &str = "PROXY TCP4 192.0.2.7 198.51.100.1 56324 80\r\n";
 const REQUEST: &str = "GET /a HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 203.0.113.9\r\n\r\n";
@@ -218,59 +218,24 @@ fn headers_that_are_not_all_there_hold_no_receive_buffers_and_keep_no_drain_wait
     assert!(gateway.wait().success());
 }
 
-/// HAProxy, passing connections on to the gateway with a header.
-struct HaProxy {
-    child: Child,
-    address: String,
-}
-
-impl HaProxy {
-    fn start(gateway: &Gateway, options: &str) -> Self {
-        let address = format!("127.0.0.1:{}", free_port());
-        let config = format!(
-            "defaults
-               mode tcp
-               timeout connect 5s
-               timeout client 5s
-               timeout server 5s
-             listen front
-               bind {address}
-               unique-id-format %{{+X}}o-%ci:%cp
-               server gateway {} {options}\n",
-            gateway.address()
-        );
-        let file = gateway.directory().write("haproxy.cfg", &config);
-        let child = Command::new("haproxy")
-            .args(["-db", "-q", "-f"])
-            .arg(file)
-            .stdin(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("haproxy is installed");
-        eventually("HAProxy listens", || TcpStream::connect(&address).is_ok());
-        Self { child, address }
-    }
-}
-
-impl Drop for HaProxy {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 #[test]
 fn what_haproxy_says_is_understood() {
-    for (program, flag) in [("haproxy", "-v"), ("curl", "--version")] {
-        if Command::new(program).arg(flag).stdout(Stdio::null()).stderr(Stdio::null()).status().is_err() {
-            eprintln!("skipped: {program} is not installed");
-            return;
-        }
+    if !are_installed(&["haproxy", "curl"]) {
+        return;
     }
     for options in ["send-proxy", "send-proxy-v2", "send-proxy-v2 proxy-v2-options crc32c,unique-id"] {
         let origin = Origin::saying("hello");
         let gateway = gateway_with(&origin, json!({ "proxy_protocol": { "trust": ["127.0.0.1"] } }));
-        let proxy = HaProxy::start(&gateway, options);
+        let proxy = Server::haproxy(|address, _| {
+            format!(
+                "listen front
+                   mode tcp
+                   bind {address}
+                   unique-id-format %{{+X}}o-%ci:%cp
+                   server gateway {} {options}",
+                gateway.address()
+            )
+        });
 
         let output = Command::new("curl")
             .args([

@@ -1,82 +1,34 @@
 //! Peers that were not written for these tests: curl before the gateway and nginx behind it.
 
 use std::fs;
-use std::net::TcpStream;
-use std::os::unix::fs::MetadataExt;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use crate::harness::config::proxy;
-use crate::harness::{Gateway, TempDir, eventually, free_port, latin1};
-
-/// nginx, serving and storing files below `files/`.
-struct Nginx {
-    child: Child,
-    endpoint: String,
-    directory: TempDir,
-}
-
-impl Nginx {
-    fn start() -> Self {
-        let directory = TempDir::new();
-        let port = free_port();
-        let root = directory.path().display();
-        fs::create_dir(directory.join("files")).expect("a new directory");
-        let config = format!(
-            "daemon off; worker_processes 1; pid {root}/nginx.pid; error_log stderr warn;
-             events {{}}
-             http {{
-               access_log off; client_body_temp_path {root}/body; proxy_temp_path {root}/p; fastcgi_temp_path {root}/f;
-               uwsgi_temp_path {root}/u; scgi_temp_path {root}/s; client_max_body_size 50m;
-               server {{
-                 listen 127.0.0.1:{port}; root {root}/files;
-                 location / {{ dav_methods PUT; }}
-                 location /request/ {{ return 200 \"$request_method $request_uri $http_host $http_x_forwarded_for\\n\"; }}
-               }}
-             }}"
-        );
-        // Started as root, nginx would serve as somebody who may not read here.
-        let is_root = fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0);
-        let config = if is_root { format!("user root; {config}") } else { config };
-        let file = directory.write("nginx.conf", &config);
-        let child = Command::new("nginx")
-            .arg("-p")
-            .arg(directory.path())
-            .arg("-c")
-            .arg(file)
-            .args(["-e", "stderr"])
-            .stdin(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("nginx is installed");
-        let address = format!("127.0.0.1:{port}");
-        eventually("nginx serves", || TcpStream::connect(&address).is_ok());
-        Self { child, endpoint: format!("http://{address}"), directory }
-    }
-
-    fn file(&self, name: &str) -> Vec<u8> {
-        fs::read(self.directory.join("files").join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
-    }
-}
-
-impl Drop for Nginx {
-    fn drop(&mut self) {
-        // The master ends its worker at this signal, and not when it is killed.
-        let _ = Command::new("sh").args(["-c", &format!("kill -TERM {}", self.child.id())]).status();
-        let _ = self.child.wait();
-    }
-}
+use crate::harness::peers::{Server, are_installed};
+use crate::harness::{Gateway, latin1};
 
 /// nginx behind Postern, unless this machine lacks what it takes.
-fn scene() -> Option<(Nginx, Gateway)> {
-    for (program, flag) in [("nginx", "-v"), ("curl", "--version")] {
-        if Command::new(program).arg(flag).stdout(Stdio::null()).stderr(Stdio::null()).status().is_err() {
-            eprintln!("skipped: {program} is not installed");
-            return None;
-        }
+fn scene() -> Option<(Server, Gateway)> {
+    if !are_installed(&["nginx", "curl"]) {
+        return None;
     }
-    let nginx = Nginx::start();
-    let gateway = Gateway::start(proxy(&[&nginx.endpoint]));
+    let nginx = Server::nginx(|address, directory| {
+        let files = directory.join("files");
+        fs::create_dir(&files).expect("a new directory");
+        format!(
+            "listen {address}; root {}; client_max_body_size 50m;
+             location / {{ dav_methods PUT; }}
+             location /request/ {{ return 200 \"$request_method $request_uri $http_host $http_x_forwarded_for\\n\"; }}",
+            files.display()
+        )
+    });
+    let gateway = Gateway::start(proxy(&[&format!("http://{}", nginx.address)]));
     Some((nginx, gateway))
+}
+
+/// What nginx has stored.
+fn stored(nginx: &Server, name: &str) -> Vec<u8> {
+    fs::read(nginx.directory.join("files").join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
 fn curl(arguments: &[&str]) -> Output {
@@ -128,7 +80,7 @@ fn curl_uploads_with_a_length_in_chunks_and_after_asking() {
         let url = format!("http://{}/{name}", gateway.address());
         let output = curl(&[fields, &["-T", &source, "-w", "%{http_code}", &url]].concat());
         assert!(latin1(&output.stdout).ends_with("201"), "{name}: {output:?}");
-        assert!(nginx.file(name) == content, "{name} was not stored as it was sent");
+        assert!(stored(&nginx, name) == content, "{name} was not stored as it was sent");
     }
 }
 

@@ -25,6 +25,12 @@ pub(super) fn resolve(cx: &mut Context<'_>, upstreams: &BTreeMap<String, raw::Up
             name: name.clone(),
             endpoints,
             tls: tls(cx, &place, &schemes, raw),
+            proxy_protocol: cx.choice(
+                &place.key("proxy_protocol"),
+                raw.proxy_protocol.as_deref(),
+                &raw::PROXY_VERSIONS,
+                None,
+            ),
             balance: cx.choice(&place.key("balance"), raw.balance.as_deref(), &raw::BALANCES, Balance::LeastRequest),
             limits: limits(cx, &place.key("limits"), &raw.limits),
             timeouts: timeouts(cx, &place.key("timeouts"), &raw.timeouts),

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::*;
-use crate::config::plan::{EndpointPlan, KeepalivePlan, UpstreamLimits, UpstreamTimeouts};
+use crate::config::plan::{EndpointPlan, KeepalivePlan, ProxyVersion, UpstreamLimits, UpstreamTimeouts};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -22,6 +22,7 @@ fn plan(endpoints: usize, max_connections: u32, max_pending: u32) -> UpstreamPla
         name: "app".into(),
         endpoints: (0..endpoints).map(endpoint).collect(),
         tls: None,
+        proxy_protocol: None,
         balance: Balance::RoundRobin,
         limits: UpstreamLimits {
             max_connections,
@@ -60,6 +61,18 @@ impl Bench {
     fn checkout(&mut self, granted: bool) -> Checkout<u32> {
         self.upstream.checkout(self.now, false, None, granted)
     }
+}
+
+#[test]
+fn a_connection_that_speaks_for_one_client_is_not_kept() {
+    let plan = UpstreamPlan { proxy_protocol: Some(ProxyVersion::V2), ..plan(1, 8, 0) };
+    let mut bench = Bench::new(&plan);
+    let (first, target, _) = bench.take();
+
+    assert_eq!(bench.put(first, target), None);
+
+    assert_eq!(bench.upstream.usage(), (0, 0, 0));
+    assert!(!bench.take().2, "used again");
 }
 
 #[test]

@@ -53,6 +53,11 @@ impl Client {
         Ok(Self { socket, buffer: Vec::new(), end: End::NotYet })
     }
 
+    /// This end's `ip:port`.
+    pub fn address(&self) -> String {
+        self.socket.local_address()
+    }
+
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
         let bytes = bytes.as_ref();
         self.try_send(bytes).unwrap_or_else(|error| panic!("send {:?}: {error}", latin1(bytes)));

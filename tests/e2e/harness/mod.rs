@@ -6,6 +6,7 @@ mod gateway;
 mod message;
 mod metrics;
 mod origin;
+pub mod peers;
 mod socket;
 mod temp;
 

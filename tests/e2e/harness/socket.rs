@@ -48,6 +48,12 @@ impl Socket {
         .expect("a time-out above zero can be set");
     }
 
+    /// This end's `ip:port`.
+    pub fn local_address(&self) -> String {
+        let Self::Tcp(stream) = self else { panic!("only TCP has such addresses") };
+        stream.local_addr().expect("a connected socket has an address").to_string()
+    }
+
     /// The other side may have closed it already, which is as good.
     pub fn shutdown(&self, how: Shutdown) {
         let _ = match self {

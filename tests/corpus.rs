@@ -6,6 +6,7 @@ use std::path::Path;
 use postern::config;
 use postern::logic::http::fuzzing;
 use postern::logic::proxy_protocol;
+use postern::logic::websocket;
 
 fn replay(target: &str, check: fn(&[u8])) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
@@ -44,6 +45,11 @@ fn round_trips() {
 #[test]
 fn proxy_headers() {
     replay("proxy_protocol", proxy_protocol::fuzzing::header);
+}
+
+#[test]
+fn websocket_frames() {
+    replay("websocket", websocket::fuzzing::frames);
 }
 
 #[test]

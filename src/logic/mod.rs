@@ -9,3 +9,4 @@ pub mod proxy_protocol;
 pub mod route;
 pub mod state;
 pub mod upstream;
+pub mod websocket;

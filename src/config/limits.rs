@@ -177,8 +177,12 @@ pub const RESPONSE_MAX_HEAD: Bound<u64> = Bound { default: 32 * KIB, min: KIB, m
 pub const CONNECT_TIMEOUT: Bound<Duration> = wait(seconds(2));
 /// From the request's last byte to the response's first.
 pub const FIRST_BYTE_TIMEOUT: Bound<Duration> = wait(seconds(30));
-/// Between two reads of a response, or for the upstream to take some bytes of a request. The one bound on a tunnel.
+/// Between two reads of a response, or for the upstream to take some bytes of a request.
 pub const UPSTREAM_IDLE_TIMEOUT: Bound<Duration> = wait(seconds(60));
+/// Silence in both directions of a tunnel, as of WebSocket, where nobody speaks while there is nothing to say: an hour lets those live that send no
+/// pings, and takes back the two connections of those whose peers are gone without a word. One costs some KiB here, no buffer, and counts in
+/// [`MAX_CONNECTIONS`].
+pub const TUNNEL_IDLE_TIMEOUT: Bound<Duration> = wait(seconds(60 * 60));
 
 /// How long an idle connection waits for reuse; zero keeps none. Each costs about 1 KiB here and a socket on both
 /// sides.
@@ -213,6 +217,7 @@ mod tests {
             CONNECT_TIMEOUT,
             FIRST_BYTE_TIMEOUT,
             UPSTREAM_IDLE_TIMEOUT,
+            TUNNEL_IDLE_TIMEOUT,
             KEEPALIVE_IDLE,
             KEEPALIVE_MAX_AGE,
             DNS_REFRESH,

@@ -345,8 +345,10 @@ pub struct UpstreamTimeouts {
     pub connect: Duration,
     /// From the request's last byte to the response's first.
     pub first_byte: Duration,
-    /// Between two reads of a response, or for the upstream to take some bytes of a request.
+    /// Between two reads of a response, or for the upstream to take some bytes of a request or of a tunnel.
     pub idle: Duration,
+    /// Between two bytes of a tunnel, whichever way they go.
+    pub tunnel_idle: Duration,
 }
 
 /// Connections kept for the next request.

@@ -344,10 +344,12 @@ pub(super) struct UpstreamTimeouts {
     /// From the request's last byte to the response's first.
     #[schemars(transform = time(limits::FIRST_BYTE_TIMEOUT))]
     pub first_byte: Option<String>,
-    /// Between two reads of a response, or for the upstream to take some bytes of a request; also the longest silence
-    /// in a tunnel.
+    /// Between two reads of a response, or for the upstream to take some bytes of a request or of a tunnel.
     #[schemars(transform = time(limits::UPSTREAM_IDLE_TIMEOUT))]
     pub idle: Option<String>,
+    /// The longest silence in a tunnel, as of WebSocket, counted over both directions.
+    #[schemars(transform = time(limits::TUNNEL_IDLE_TIMEOUT))]
+    pub tunnel_idle: Option<String>,
 }
 
 /// Connections kept for the next request.

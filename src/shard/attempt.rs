@@ -11,6 +11,7 @@ use std::pin::{Pin, pin};
 use std::task::Poll;
 use std::time::Duration;
 
+use super::Shard;
 use super::connection::{Connection, Inbound};
 use super::counters::{UpstreamCounters, add};
 use super::dial::Lease;
@@ -20,7 +21,7 @@ use super::relay::{RelayFault, Sink, Source, relay, send_whole, settle};
 use super::respond::{self, Answered, Response, ResponseContext};
 use super::serve_h1::{After, Session};
 use super::transport::{Sending, Transport};
-use super::{Shard, upgrade};
+use super::upgrade::{self, Patience, Protocol, Tunnelled};
 use crate::config::plan::UpstreamPlan;
 use crate::deadline::Deadline;
 use crate::logic::exchange::{AttemptFault, AttemptFaultKind, Event, Exchange, Step};
@@ -83,8 +84,8 @@ struct End {
     after: After,
     /// The upstream's connection is between two messages.
     reusable: bool,
-    /// The upstream has switched protocols; this is the head that says so.
-    switched: Option<Vec<u8>>,
+    /// The upstream has switched to this protocol; the head says so.
+    switched: Option<(Protocol, Vec<u8>)>,
 }
 
 impl End {
@@ -107,8 +108,8 @@ impl Attempt<'_> {
         {
             add(&self.session.shard().counters.upstreams[self.forward.upstream.index()].failures, 1);
         }
-        if let Some(head) = end.switched {
-            let event = Box::pin(self.tunnel(head, lease.connection())).await;
+        if let Some(switched) = end.switched {
+            let event = Box::pin(self.tunnel(switched, lease.connection())).await;
             return (self.exchange.handle(event), After::Close);
         }
         if end.reusable {
@@ -219,8 +220,8 @@ impl Attempt<'_> {
         }
         *status = Some(response.status);
         count_response(&shard.counters.upstreams[forward.upstream.index()], response.status);
-        if response.switches {
-            return End { switched: Some(response.head), ..End::broken() };
+        if let Some(protocol) = response.switches_to {
+            return End { switched: Some((protocol, response.head)), ..End::broken() };
         }
 
         progress.responding.set(true);
@@ -263,18 +264,22 @@ impl Attempt<'_> {
     }
 
     /// What follows a 101: its head goes out, and from then on bytes go both ways.
-    async fn tunnel(&mut self, head: Vec<u8>, upstream: &mut Connection) -> Event {
+    async fn tunnel(&mut self, (protocol, head): (Protocol, Vec<u8>), upstream: &mut Connection) -> Event {
         let shard = self.session.shard().clone();
         let patience = self.session.listener().timeouts.write;
-        let idle = shard.plan.upstreams[self.forward.upstream.index()].timeouts.idle;
-        let Session { connection: client, timer, .. } = &mut *self.session;
+        let timeouts = &shard.plan.upstreams[self.forward.upstream.index()].timeouts;
+        let Session { connection: client, timer, broken, .. } = &mut *self.session;
         let (mut outgoing, deadline) = (Outgoing::new(head, None, b""), self.forward.deadline);
         let sent = send_whole(&client.transport, &mut outgoing, timer, patience, deadline, &shard.ring).await;
         if let Err(fault) = sent {
             self.record.cut = Some(Cut::of_download(&fault));
             return Event::Broken;
         }
-        let (to_client, to_upstream) = upgrade::tunnel(&shard, client, upstream, timer, idle).await;
+        let patience = Patience { idle: timeouts.tunnel_idle, client: patience, upstream: timeouts.idle };
+        let Tunnelled { to_client, to_upstream, cut, is_whole } =
+            upgrade::tunnel(&shard, protocol, client, upstream, timer, &patience).await;
+        *broken = !is_whole;
+        self.record.cut = cut;
         let Record { sent, uploaded, .. } = &*self.record;
         sent.set(sent.get() + outgoing.sent() as u64 + to_client);
         uploaded.set(uploaded.get() + to_upstream);

@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 
 use super::transport::{Incoming, Piece, Transport};
-use crate::ring::{Buf, Expect, Receive, Size};
+use crate::ring::{Buf, Expect, Outgoing, Receive, Size};
 
 /// A transport and its incoming side.
 pub struct Connection {
@@ -128,6 +128,23 @@ impl Inbound {
             other => {
                 self.input = other;
                 None
+            }
+        }
+    }
+
+    /// Takes everything out that has arrived. The first `count` bytes are to be sent on from where they are; the others are dropped.
+    pub fn take(&mut self, count: usize) -> Outgoing {
+        match std::mem::take(&mut self.input) {
+            Input::Empty => Outgoing::default(),
+            Input::Received(mut buf) => {
+                buf.keep(0..count);
+                Outgoing::new(Vec::new(), Some(buf), b"")
+            }
+            Input::Joined { mut bytes, start } => {
+                bytes.truncate(start + count);
+                let mut outgoing = Outgoing::new(bytes, None, b"");
+                outgoing.advance(start);
+                outgoing
             }
         }
     }

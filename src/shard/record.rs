@@ -42,6 +42,8 @@ pub enum Cut {
     ClientGone,
     /// It took nothing of the response for too long.
     ClientStalled,
+    /// Nothing moved in its tunnel for too long.
+    TunnelIdle,
     /// What it would have been told, had it not got some of the response already.
     Untold(ProblemKind),
 }
@@ -75,7 +77,7 @@ impl Cut {
     fn flags(self) -> &'static str {
         match self {
             Self::ClientGone => "DC",
-            Self::ClientStalled => "SI",
+            Self::ClientStalled | Self::TunnelIdle => "SI",
             Self::Untold(problem) => problem.flags(),
         }
     }
@@ -84,6 +86,7 @@ impl Cut {
         match self {
             Self::ClientGone => "client-gone",
             Self::ClientStalled => "client-stalled",
+            Self::TunnelIdle => "tunnel-idle",
             Self::Untold(problem) => problem.slug(),
         }
     }
@@ -91,7 +94,7 @@ impl Cut {
     fn counter(self, counters: &ListenerCounters) -> &Cell<u64> {
         match self {
             Self::ClientGone | Self::ClientStalled => &counters.cut_by_client,
-            Self::Untold(ProblemKind::DeadlineExceeded) => &counters.cut_by_deadline,
+            Self::TunnelIdle | Self::Untold(ProblemKind::DeadlineExceeded) => &counters.cut_by_deadline,
             Self::Untold(problem) if problem.status() < 500 => &counters.cut_by_client,
             Self::Untold(_) => &counters.cut_by_upstream,
         }

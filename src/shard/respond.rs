@@ -8,6 +8,7 @@ use super::connection::Inbound;
 use super::prepare::Forward;
 use super::relay::Frame;
 use super::serve_h1::Session;
+use super::upgrade::Protocol;
 use crate::config::plan::UpstreamPlan;
 use crate::ids::RouteId;
 use crate::logic::http::encode::{self, Persistence, RequestIdField, ResponseEncoding};
@@ -32,8 +33,8 @@ pub struct Response {
     pub head: Vec<u8>,
     pub reader: BodyReader,
     pub frame: Frame,
-    /// What follows is another protocol.
-    pub switches: bool,
+    /// What follows is this protocol.
+    pub switches_to: Option<Protocol>,
     pub upstream_persists: bool,
     /// The head says that the client's connection stays.
     pub client_persists: bool,
@@ -105,7 +106,7 @@ pub fn read(
         head: out,
         reader: BodyReader::new(head.framing),
         frame: Frame::of(framing, encode::passes_trailers(&head.fields, edits)),
-        switches: head.is_switching(),
+        switches_to: head.upgrade.map(Protocol::named),
         upstream_persists: head.persistent && head.framing != BodyFraming::UntilClose,
         client_persists,
         ends_with_connection,

@@ -28,3 +28,4 @@ mod tls;
 mod untidy_clients;
 mod upgrade;
 mod upstream_faults;
+mod websocket;

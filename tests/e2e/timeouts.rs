@@ -237,7 +237,7 @@ fn a_tunnel_outlasts_the_requests_time() {
 fn a_tunnel_in_which_nothing_moves_is_closed() {
     let origin = tunnelling();
     let mut config = proxy_to(&origin);
-    config["upstreams"]["origin"]["timeouts"] = json!({ "idle": "200ms" });
+    config["upstreams"]["origin"]["timeouts"] = json!({ "tunnel_idle": "200ms" });
     let gateway = Gateway::start(config);
     let mut client = gateway.client();
     assert_eq!(client.send(SWITCH).response().status(), 101);

@@ -137,6 +137,7 @@ fn timeouts(cx: &mut Context<'_>, place: &Place<'_>, raw: &raw::UpstreamTimeouts
         connect: cx.time(&place.key("connect"), raw.connect.as_deref(), limits::CONNECT_TIMEOUT),
         first_byte: cx.time(&place.key("first_byte"), raw.first_byte.as_deref(), limits::FIRST_BYTE_TIMEOUT),
         idle: cx.time(&place.key("idle"), raw.idle.as_deref(), limits::UPSTREAM_IDLE_TIMEOUT),
+        tunnel_idle: cx.time(&place.key("tunnel_idle"), raw.tunnel_idle.as_deref(), limits::TUNNEL_IDLE_TIMEOUT),
     }
 }
 

@@ -31,7 +31,7 @@ fn plan(endpoints: usize, max_connections: u32, max_pending: u32) -> UpstreamPla
             max_head: 8192,
             max_fields: 100,
         },
-        timeouts: UpstreamTimeouts { connect: SECOND, first_byte: SECOND, idle: SECOND },
+        timeouts: UpstreamTimeouts { connect: SECOND, first_byte: SECOND, idle: SECOND, tunnel_idle: SECOND },
         keepalive: KeepalivePlan { idle: 10 * SECOND, max_age: 60 * SECOND },
         dns_refresh: SECOND,
     }

@@ -1,21 +1,26 @@
 //! How one ends, by the byte.
 
+use std::io::Write;
+use std::process::{Command, Stdio};
+
 use serde_json::{Value, json};
 
-use super::{ASK, SWITCH};
+use super::{ASK, SWITCH, file};
 use crate::harness::config::proxy_to;
-use crate::harness::{Client, Gateway, Origin, eventually, pause};
+use crate::harness::{Client, Gateway, Origin, eventually, latin1, pause};
 
 /// As a server says that it is going away.
 const GOING_AWAY: &[u8] = b"\x88\x02\x03\xe9";
 /// As a client answers it, or says so first.
 const MASKED_CLOSE: &[u8] = b"\x88\x82\0\0\0\0\x03\xe9";
 
-/// An origin that switches, sends these bytes, and keeps what comes.
-fn switching(bytes: &'static [u8]) -> Origin {
-    Origin::scripted(move |peer| {
+/// An origin that switches and answers a Close.
+fn answering() -> Origin {
+    Origin::scripted(|peer| {
         if peer.request().is_some() {
-            peer.send([SWITCH.as_bytes(), bytes].concat());
+            peer.send(SWITCH);
+            peer.read(8);
+            peer.send(GOING_AWAY);
             peer.stall();
         }
     })
@@ -86,14 +91,7 @@ fn a_close_waits_for_the_end_of_the_frame_that_is_on_its_way() {
 
 #[test]
 fn a_drain_is_over_when_both_sides_have_answered() {
-    let origin = Origin::scripted(|peer| {
-        if peer.request().is_some() {
-            peer.send(SWITCH);
-            peer.read(8);
-            peer.send(GOING_AWAY);
-            peer.stall();
-        }
-    });
+    let origin = answering();
     let (mut gateway, mut client) = tunnel(&origin, |config| config["drain_timeout"] = json!("1h"));
 
     begin_drain(&gateway);
@@ -106,8 +104,46 @@ fn a_drain_is_over_when_both_sides_have_answered() {
 }
 
 #[test]
+fn tls_ends_in_order_where_both_sides_have_said_goodbye_and_only_there() {
+    for answers in [true, false] {
+        let origin = answering();
+        let mut config = proxy_to(&origin);
+        let certificate = json!({ "chain": file("config/tls/site.pem"), "key": file("config/tls/site.key") });
+        config["listeners"][0]["tls"] = json!({ "certificates": [certificate] });
+        let mut gateway = Gateway::start(config);
+        let mut client = Command::new("openssl")
+            .args(["s_client", "-quiet", "-connect", &gateway.address()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("openssl is installed");
+        let mut stdin = client.stdin.take().expect("it is piped");
+        stdin.write_all(ASK.as_bytes()).expect("it reads");
+        origin.wait_for_requests(1);
+
+        gateway.ask_to_terminate();
+        eventually("the origin is told", || is_masked_going_away(&tunnelled(&origin)));
+        if answers {
+            stdin.write_all(MASKED_CLOSE).expect("it reads");
+        }
+
+        assert_eq!(gateway.wait().code(), Some(0));
+        let output = client.wait_with_output().expect("it ends with its connection");
+        assert!(output.stdout.ends_with(GOING_AWAY), "{output:?}");
+        let is_cut = latin1(&output.stderr).contains("unexpected eof");
+        assert_eq!(is_cut, !answers, "{}", latin1(&output.stderr));
+    }
+}
+
+#[test]
 fn a_close_of_the_clients_own_goes_before_ours() {
-    let origin = switching(b"");
+    let origin = Origin::scripted(|peer| {
+        if peer.request().is_some() {
+            peer.send(SWITCH);
+            peer.stall();
+        }
+    });
     let (mut gateway, mut client) = tunnel(&origin, |_| {});
     client.send(MASKED_CLOSE);
     eventually("the origin has it", || tunnelled(&origin) == MASKED_CLOSE);

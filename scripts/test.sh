@@ -9,13 +9,14 @@ started=$SECONDS
 step() { printf '%s==> %s%s  (%ds)\n' "$bold" "$*" "$off" "$((SECONDS - started))"; }
 trap 'printf "%sfailed%s after %ds\n" "$red" "$off" "$((SECONDS - started))"' ERR
 
-# Tests talk to real peers: nginx, HAProxy, curl, OpenSSL and Python's websockets. The benchmark and the soak are Python. A C compiler builds the executor and the allocator.
+# Tests talk to real peers: nginx, HAProxy, curl, nghttp, OpenSSL and Python's websockets. The benchmark and the soak are Python. A C compiler builds the executor and the allocator.
 packages=()
 command -v cc >/dev/null || packages+=(gcc libc6-dev)
 command -v make >/dev/null || packages+=(make)
 command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || packages+=(nginx-light)
 command -v haproxy >/dev/null || [ -x /usr/sbin/haproxy ] || packages+=(haproxy)
 command -v curl >/dev/null || packages+=(curl)
+command -v nghttp >/dev/null || packages+=(nghttp2-client)
 command -v openssl >/dev/null || packages+=(openssl)
 command -v python3 >/dev/null || packages+=(python3)
 /usr/bin/python3 -c 'import websockets' 2>/dev/null || packages+=(python3-websockets)

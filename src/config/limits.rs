@@ -131,6 +131,80 @@ pub const WRITE_TIMEOUT: Bound<Duration> = wait(seconds(30));
 /// For the next request on a connection.
 pub const CLIENT_IDLE_TIMEOUT: Bound<Duration> = wait(seconds(75));
 
+/// Requests at once on one HTTP/2 connection. Each costs its task and its buffers, some 8 KiB, and what [`H2_STREAM_WINDOW`] allows; browsers and
+/// libraries expect 100.
+pub const MAX_CONCURRENT_STREAMS: Bound<u64> = Bound { default: 100, min: 1, max: 1000 };
+
+/// Cookie crumbs of one request in HTTP/2, which come as one field each, beside [`MAX_FIELDS`] others. Browsers keep 180 cookies of a site at most,
+/// and send few of them; a field that the peer's table holds is a byte on the wire and 32 here, so that without a bound [`MAX_HEAD`] would hold
+/// 500 of them.
+pub const COOKIE_CRUMBS: usize = 128;
+
+/// Bytes of content that a client may send on one stream before some of it has gone on to the upstream. 64 KiB, as before any SETTINGS: no
+/// round trip is saved by less.
+pub const H2_STREAM_WINDOW: u32 = 64 * 1024;
+
+/// The same for all streams of a connection together: what a connection costs at most for content that came, 1 MiB.
+pub const H2_CONNECTION_WINDOW: u32 = MIB as u32;
+
+/// Bytes of responses that wait for one connection to take them. Streams beyond wait with what they have, so this and a buffer for each of them is
+/// what a client costs that does not read.
+pub const H2_OUTPUT_QUEUE: usize = 256 * KIB as usize;
+
+/// Bytes of one write to a connection with HTTP/2: the frames of many streams travel together. Two such buffers are in use at most, one of them on
+/// its way.
+pub const H2_WRITE: usize = 64 * KIB as usize;
+
+/// Bytes of a response that a client must have room for within the write timeout. Less would let a client that opens its window byte by byte
+/// hold a response for ever.
+pub const H2_PROGRESS: usize = 16 * KIB as usize;
+
+/// The table of fields (HPACK) that a peer may fill at our cost.
+pub const H2_FIELD_TABLE: u32 = 4096;
+
+/// Streams that we reset for what was wrong with them, within the life of a connection: such streams leave the count of open ones at once, so a
+/// client could have any number of them (CVE-2025-8671).
+pub const H2_REFUSALS: usize = 100;
+
+/// Streams that a client may reset before anybody has looked at them (CVE-2023-44487).
+pub const H2_UNSEEN_RESETS: usize = 20;
+
+/// How many frames of a kind are borne with, within [`H2_WINDOW`].
+#[derive(Clone, Copy, Debug)]
+pub struct FrameBudget {
+    /// In any case.
+    pub base: u32,
+    /// One more for so many bytes that were sent to the peer; zero for none.
+    pub per_sent: u64,
+    /// So many more for each request.
+    pub per_request: u32,
+}
+
+/// What the budgets of frames are for.
+pub const H2_WINDOW: Duration = seconds(10);
+
+/// RST_STREAM. Who leaves a page cancels all that is under way, which [`MAX_CONCURRENT_STREAMS`] bounds; who does so all the time attacks
+/// (CVE-2023-44487).
+pub const H2_RESETS: FrameBudget = FrameBudget { base: 200, per_sent: 0, per_request: 0 };
+
+/// SETTINGS, each of which must be acknowledged (CVE-2019-9515). Honest peers send one or two in all.
+pub const H2_SETTINGS: FrameBudget = FrameBudget { base: 50, per_sent: 0, per_request: 0 };
+
+/// PING, likewise (CVE-2019-9512). Libraries measure the path with one for every round trip in which content comes.
+pub const H2_PINGS: FrameBudget = FrameBudget { base: 200, per_sent: 1024, per_request: 2 };
+
+/// PRIORITY (CVE-2019-9513), which means nothing any more. Old clients send some at the beginning and one with a request.
+pub const H2_PRIORITIES: FrameBudget = FrameBudget { base: 200, per_sent: 0, per_request: 2 };
+
+/// DATA without any (CVE-2019-9518). Some libraries end messages so.
+pub const H2_EMPTY_DATA: FrameBudget = FrameBudget { base: 100, per_sent: 0, per_request: 1 };
+
+/// WINDOW_UPDATE. Two for every KiB that was sent is more than anybody needs, whatever the size of its windows.
+pub const H2_WINDOW_UPDATES: FrameBudget = FrameBudget { base: 200, per_sent: 512, per_request: 2 };
+
+/// Frames of types that nobody knows, which must be passed over (RFC 9113 section 5.5).
+pub const H2_UNKNOWN_FRAMES: FrameBudget = FrameBudget { base: 100, per_sent: 0, per_request: 2 };
+
 /// Networks in one `trust` of a listener; looked through once per connection.
 pub const TRUSTED_NETWORKS: usize = 1024;
 
@@ -233,6 +307,7 @@ mod tests {
             MAX_TARGET,
             MAX_BODY,
             MAX_REQUESTS_PER_CONNECTION,
+            MAX_CONCURRENT_STREAMS,
             UPSTREAM_MAX_CONNECTIONS,
             MAX_PENDING,
             RESPONSE_MAX_HEAD,

@@ -106,6 +106,8 @@ pub struct ListenerPlan {
     pub admin: bool,
     /// `None` speaks plain text.
     pub tls: Option<ListenerTlsPlan>,
+    /// Speaks HTTP/2, too.
+    pub http2: bool,
     /// What upstreams hear of its clients.
     pub forwarded: ForwardedPlan,
     /// Peers whose connections begin with a PROXY header. Empty by default.
@@ -148,6 +150,8 @@ pub struct ListenerLimits {
     pub max_body: u64,
     /// Requests answered on one connection before it is closed; zero is no bound.
     pub max_requests_per_connection: u64,
+    /// Requests at once on one HTTP/2 connection; what comes beyond is refused.
+    pub max_concurrent_streams: u32,
 }
 
 /// Each is the longest wait without the named progress.
@@ -184,6 +188,13 @@ pub enum TlsVersion {
     Tls12,
     /// RFC 8446.
     Tls13,
+}
+
+impl AsRef<[String]> for CertificatePlan {
+    /// The names that it is for.
+    fn as_ref(&self) -> &[String] {
+        &self.names
+    }
 }
 
 /// A certificate to show, with the key that belongs to it.

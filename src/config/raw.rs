@@ -138,6 +138,9 @@ pub(super) struct Listener {
     pub admin: Option<bool>,
     /// Without this section clients speak plain text.
     pub tls: Option<ListenerTls>,
+    /// Speak HTTP/2 with those who can: agreed on in the TLS handshake or, in plain text, with clients that know it beforehand. Default: with TLS
+    /// only.
+    pub http2: Option<bool>,
     #[serde(default)]
     pub forwarded: Forwarded,
     #[serde(default)]
@@ -241,6 +244,9 @@ pub(super) struct ListenerLimits {
     /// Requests answered on one connection before it is closed; 0 is no bound.
     #[schemars(transform = count(limits::MAX_REQUESTS_PER_CONNECTION))]
     pub max_requests_per_connection: Option<u64>,
+    /// Requests at once on one HTTP/2 connection; what comes beyond is refused.
+    #[schemars(transform = count(limits::MAX_CONCURRENT_STREAMS))]
+    pub max_concurrent_streams: Option<u64>,
 }
 
 /// How long one listener waits for clients.

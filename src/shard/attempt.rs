@@ -12,14 +12,15 @@ use std::task::Poll;
 use std::time::Duration;
 
 use super::Shard;
+use super::client::{Client, ClientEnd};
 use super::connection::{Connection, Inbound};
 use super::counters::{UpstreamCounters, add};
 use super::dial::Lease;
 use super::prepare::{self, Forward};
 use super::record::{Cut, Record};
-use super::relay::{RelayFault, Sink, Source, relay, send_whole, settle};
+use super::relay::{Input, Output, RelayFault, Sink, Source, relay, send_whole, settle};
 use super::respond::{self, Answered, Response, ResponseContext};
-use super::serve_h1::{After, Session};
+use super::serve_h1::After;
 use super::transport::{Sending, Transport};
 use super::upgrade::{self, Patience, Protocol, Tunnelled};
 use crate::config::plan::UpstreamPlan;
@@ -34,8 +35,8 @@ const CONTINUE_PATIENCE: Duration = Duration::from_secs(1);
 const MAX_INTERIM: u32 = 16;
 
 /// What one attempt works on.
-pub struct Attempt<'a> {
-    pub session: &'a mut Session,
+pub struct Attempt<'a, 'c> {
+    pub client: &'a mut Client<'c>,
     pub forward: &'a mut Forward,
     pub record: &'a mut Record,
     pub exchange: &'a mut Exchange,
@@ -86,27 +87,31 @@ struct End {
     reusable: bool,
     /// The upstream has switched to this protocol; the head says so.
     switched: Option<(Protocol, Vec<u8>)>,
+    /// The end of the response, on its way.
+    flushing: Option<Sending>,
+    /// The client has a part of a response; and whether only the end of its connection would have ended it.
+    broken_off: Option<bool>,
 }
 
 impl End {
     fn failed(kind: AttemptFaultKind, replayable: bool, sent: bool, answered: bool) -> Self {
         let event = Event::Failed(AttemptFault { kind, replayable, sent, answered });
-        Self { event, after: After::Linger, reusable: false, switched: None }
+        Self { after: After::Linger, ..Self::of(event) }
     }
 
-    fn broken() -> Self {
-        Self { event: Event::Broken, after: After::Close, reusable: false, switched: None }
+    fn of(event: Event) -> Self {
+        Self { event, after: After::Close, reusable: false, switched: None, flushing: None, broken_off: None }
     }
 }
 
-impl Attempt<'_> {
+impl Attempt<'_, '_> {
     /// Runs the attempt on the connection of `lease`, and says how the exchange goes on and what becomes of the client's connection.
     pub async fn run(mut self, mut lease: Lease) -> (Step, After) {
         let end = self.exchange_messages(lease.connection()).await;
         if let Event::Failed(AttemptFault { kind, .. }) = end.event
             && !matches!(kind, AttemptFaultKind::ClientGone | AttemptFaultKind::Content(_))
         {
-            add(&self.session.shard().counters.upstreams[self.forward.upstream.index()].failures, 1);
+            add(&self.client.shard.counters.upstreams[self.forward.upstream.index()].failures, 1);
         }
         if let Some(switched) = end.switched {
             let event = Box::pin(self.tunnel(switched, lease.connection())).await;
@@ -115,20 +120,21 @@ impl Attempt<'_> {
         if end.reusable {
             lease.keep();
         }
+        self.client.end.flush_later(end.flushing);
+        if let Some(ends_with_connection) = end.broken_off {
+            self.client.end.break_off(ends_with_connection);
+        }
         // Closed with bytes unread the connection would be reset, and the client could lose its response.
-        let lingers = matches!(end.event, Event::Relayed)
-            && end.after == After::Close
-            && self.session.connection.inbound.has_bytes();
+        let lingers = matches!(end.event, Event::Relayed) && end.after == After::Close && self.client.end.has_bytes();
         (self.exchange.handle(end.event), if lingers { After::Linger } else { end.after })
     }
 
     async fn exchange_messages(&mut self, connection: &mut Connection) -> End {
-        let shard = self.session.shard().clone();
+        let shard = self.client.shard.clone();
         let ring = &*shard.ring;
-        let context = ResponseContext::new(self.session, self.forward);
-        let timeouts = self.session.listener().timeouts;
-        let Session { connection: Connection { transport: client, inbound }, timer, flushing, broken, .. } =
-            &mut *self.session;
+        let timeouts = self.client.plan().timeouts;
+        let context = ResponseContext::new(timeouts.write, self.forward);
+        let Client { timer, end: client, .. } = &mut *self.client;
         let Connection { transport: upstream, inbound: from_upstream } = connection;
         let Record { status, uploaded, sent, id, cut, endpoint, .. } = &mut *self.record;
         let forward = &mut *self.forward;
@@ -136,13 +142,8 @@ impl Attempt<'_> {
         let plan = &shard.plan.upstreams[forward.upstream.index()];
 
         // What can go out at once does: the head, and the content that came with it.
-        let mut source = Source {
-            transport: client,
-            inbound,
-            reader: &mut forward.reader,
-            patience: timeouts.body,
-            allowance: forward.max_body,
-        };
+        let (from_client, to_client) = client.split(&mut forward.reader);
+        let mut source = Source { input: from_client, patience: timeouts.body, allowance: forward.max_body };
         let head_bytes = forward.head.len();
         let (mut outgoing, complete) = match forward.first.take() {
             Some(first) => first,
@@ -177,7 +178,8 @@ impl Attempt<'_> {
 
         let client_side = pin!(async {
             if !complete {
-                let sink = Sink { transport: upstream, frame, patience: plan.timeouts.idle, sent: uploaded };
+                let output = Output::H1(upstream);
+                let sink = Sink { output, frame, patience: plan.timeouts.idle, sent: uploaded };
                 let upload = upload(&shard, &mut source, sink, &progress, deadline);
                 if let Err(fault) = Box::pin(upload).await
                     && !progress.responding.get()
@@ -186,7 +188,7 @@ impl Attempt<'_> {
                 }
                 // A client that has its answer may cease to send (RFC 9112 section 9.5). Both connections end with the response.
             }
-            poll_fn(|cx| source.inbound.poll_gone(source.transport, cx)).await;
+            poll_fn(|cx| source.poll_gone(cx)).await;
             Err::<Infallible, _>(ClientFault::Gone)
         });
         let mut client_side = ClientSide { future: client_side, ended: None };
@@ -194,7 +196,7 @@ impl Attempt<'_> {
             shard: &shard,
             context: &context,
             plan,
-            client,
+            client: to_client,
             upstream,
             progress: &progress,
             deadline,
@@ -221,24 +223,19 @@ impl Attempt<'_> {
         *status = Some(response.status);
         count_response(&shard.counters.upstreams[forward.upstream.index()], response.status);
         if let Some(protocol) = response.switches_to {
-            return End { switched: Some((protocol, response.head)), ..End::broken() };
+            return End { switched: Some((protocol, response.head)), ..End::of(Event::Broken) };
         }
 
         progress.responding.set(true);
         let sent_before = sent.get();
         let relayed = {
-            let mut source = Source {
-                transport: upstream,
-                inbound: from_upstream,
-                reader: &mut response.reader,
-                patience: plan.timeouts.idle,
-                allowance: u64::MAX,
-            };
-            let sink = Sink { transport: client, frame: response.frame, patience: timeouts.write, sent };
+            let input = Input::H1 { transport: upstream, inbound: from_upstream, reader: &mut response.reader };
+            let mut source = Source { input, patience: plan.timeouts.idle, allowance: u64::MAX };
+            let sink = Sink { output: to_client, frame: response.frame, patience: timeouts.write, sent };
             client_side.unless_ended(pin!(relay(&mut source, sink, response.head, timer, deadline, ring))).await
         };
-        match relayed {
-            Ok(Ok(posted)) => *flushing = Some(posted),
+        let flushing = match relayed {
+            Ok(Ok(posted)) => posted,
             // Nothing of it went downstream: the client can still be told.
             Ok(Err(RelayFault::SourceMalformed(_))) if sent.get() == sent_before => {
                 *status = None;
@@ -246,29 +243,26 @@ impl Attempt<'_> {
             }
             unfinished @ (Ok(Err(_)) | Err(_)) => {
                 *cut = why_cut(&unfinished);
-                *broken = true;
-                if response.ends_with_connection {
-                    // An orderly end would make it look complete.
-                    client.stream.reset_on_close();
-                }
-                return End::broken();
+                return End { broken_off: Some(response.ends_with_connection), ..End::of(Event::Broken) };
             }
-        }
+        };
         let uploaded = progress.uploaded.get();
         let after = match (response.client_persists, uploaded) {
             (true, true) => After::Keep,
             (false, true) => After::Close,
             (_, false) => After::Linger,
         };
-        End { event: Event::Relayed, after, reusable: response.upstream_persists && uploaded, switched: None }
+        End { after, reusable: response.upstream_persists && uploaded, flushing, ..End::of(Event::Relayed) }
     }
 
     /// What follows a 101: its head goes out, and from then on bytes go both ways.
     async fn tunnel(&mut self, (protocol, head): (Protocol, Vec<u8>), upstream: &mut Connection) -> Event {
-        let shard = self.session.shard().clone();
-        let patience = self.session.listener().timeouts.write;
+        let shard = self.client.shard.clone();
+        let patience = self.client.plan().timeouts.write;
         let timeouts = &shard.plan.upstreams[self.forward.upstream.index()].timeouts;
-        let Session { connection: client, timer, broken, .. } = &mut *self.session;
+        let Client { timer, end: ClientEnd::H1 { connection: client, broken, .. }, .. } = &mut *self.client else {
+            return Event::Broken;
+        };
         let (mut outgoing, deadline) = (Outgoing::new(head, None, b""), self.forward.deadline);
         let sent = send_whole(&client.transport, &mut outgoing, timer, patience, deadline, &shard.ring).await;
         if let Err(fault) = sent {
@@ -278,7 +272,7 @@ impl Attempt<'_> {
         let patience = Patience { idle: timeouts.tunnel_idle, client: patience, upstream: timeouts.idle };
         let Tunnelled { to_client, to_upstream, cut, is_whole } =
             upgrade::tunnel(&shard, protocol, client, upstream, timer, &patience).await;
-        *broken = !is_whole;
+        **broken = !is_whole;
         self.record.cut = cut;
         let Record { sent, uploaded, .. } = &*self.record;
         sent.set(sent.get() + outgoing.sent() as u64 + to_client);
@@ -304,7 +298,10 @@ async fn upload(
             settle(posted, &mut timer, patience, deadline, ring).await?;
         }
         let last = relay(source, sink, shard.spare(), &mut timer, deadline, ring).await?;
-        settle(last, &mut timer, patience, deadline, ring).await
+        match last {
+            Some(last) => settle(last, &mut timer, patience, deadline, ring).await,
+            None => Ok(()),
+        }
     };
     match uploaded.await {
         Ok(()) => {
@@ -322,7 +319,7 @@ struct ReadHead<'a> {
     shard: &'a Shard,
     context: &'a ResponseContext,
     plan: &'a UpstreamPlan,
-    client: &'a Transport,
+    client: Output<'a>,
     upstream: &'a Transport,
     progress: &'a Progress,
     deadline: Deadline,
@@ -409,18 +406,41 @@ impl ReadHead<'_> {
     ) -> Result<(), AttemptFaultKind> {
         if status == 100 {
             self.progress.may_upload.set(true);
+            look_again().await;
         }
-        if self.context.version == Version::Http11 {
-            let patience = self.context.write_patience;
-            let mut outgoing = Outgoing::new(head, None, b"");
-            let result = send_whole(self.client, &mut outgoing, timer, patience, self.deadline, &self.shard.ring).await;
-            // A part of it may have gone out, and nothing can be said behind that.
-            result.map_err(|_| AttemptFaultKind::ClientGone)?;
-            sent.set(sent.get() + outgoing.sent() as u64);
-            self.shard.give_back(outgoing.head);
+        if self.context.version == Version::Http10 {
+            return Ok(());
         }
+        let patience = self.context.write_patience;
+        let bytes = head.len() as u64;
+        let result = match self.client {
+            Output::H1(client) => {
+                let mut outgoing = Outgoing::new(head, None, b"");
+                let ring = &self.shard.ring;
+                let result = send_whole(client, &mut outgoing, timer, patience, self.deadline, ring).await;
+                self.shard.give_back(outgoing.head);
+                result
+            }
+            Output::H2(client) => client.interim(head),
+        };
+        // A part of it may have gone out, and nothing can be said behind that.
+        result.map_err(|_| AttemptFaultKind::ClientGone)?;
+        sent.set(sent.get() + bytes);
         Ok(())
     }
+}
+
+/// Has the task polled once more, so that the client's side, which comes first, sees what the upstream's has noted.
+async fn look_again() {
+    let mut is_again = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut is_again, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 /// The client's side, which ends only by a fault. It may do so while something else counts: so that is kept for whoever asks next.

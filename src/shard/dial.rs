@@ -11,6 +11,7 @@ use std::time::Instant;
 use socket2::SockAddr;
 
 use super::Shard;
+use super::client::ClientEnd;
 use super::connection::Connection;
 use super::counters::add;
 use super::proxy_header;
@@ -21,7 +22,6 @@ use crate::config::plan::SocketAddress;
 use crate::deadline::Deadline;
 use crate::ids::UpstreamId;
 use crate::logic::exchange::DialFault;
-use crate::logic::proxy_protocol::Provenance;
 use crate::logic::upstream::{Checkout, TargetId, Ticket};
 use crate::ring::{Expect, Outgoing, Size, Stream, Timer};
 
@@ -71,18 +71,16 @@ impl Drop for Lease {
 }
 
 /// What a dial may use of the exchange that it serves.
-pub struct Dialer<'a> {
+pub struct Dialer<'a, 'c> {
     pub shard: &'a Rc<Shard>,
     pub upstream: UpstreamId,
     /// Watched: nobody dials for a client that is gone.
-    pub client: &'a mut Connection,
-    /// What a PROXY header said of the client.
-    pub provenance: Option<&'a Provenance>,
+    pub client: &'a mut ClientEnd<'c>,
     pub timer: &'a mut Timer,
     pub deadline: Deadline,
 }
 
-impl Dialer<'_> {
+impl Dialer<'_, '_> {
     /// A connection to the upstream; a `fresh` one is new.
     ///
     /// # Errors
@@ -130,9 +128,7 @@ impl Dialer<'_> {
         });
         let plan = &self.shard.plan.upstreams[upstream.index()];
         let bound = self.deadline.bound(now, plan.timeouts.connect);
-        let header = plan
-            .proxy_protocol
-            .map(|version| proxy_header::write(version, self.provenance, &self.client.transport.stream));
+        let header = plan.proxy_protocol.map(|version| proxy_header::write(version, &self.client.provenance()));
         let tls = self.shard.tls.upstreams[upstream.index()].as_ref();
         let connecting = std::pin::pin!(async {
             let stream = connect(self.shard, &address, header).await.map_err(HandshakeError::Stream)?;
@@ -208,7 +204,7 @@ async fn connect(shard: &Rc<Shard>, address: &SocketAddress, header: Option<Vec<
 
 /// `future`'s output, unless the client goes away first.
 pub fn unless_gone<F: Future + Unpin>(
-    client: &mut Connection,
+    client: &mut ClientEnd<'_>,
     mut future: F,
 ) -> impl Future<Output = Option<F::Output>> + Unpin {
     poll_fn(move |cx| {

@@ -7,12 +7,14 @@ mod access_log;
 mod admin;
 mod attempt;
 mod bind;
+mod client;
 mod clock;
 mod connection;
 mod counters;
 mod date;
 mod dial;
 mod driver;
+mod h2_stream;
 mod listen;
 mod lookup;
 mod prepare;
@@ -24,9 +26,11 @@ mod reuse;
 mod run_exchange;
 mod seldom;
 mod serve_h1;
+mod serve_h2;
 pub mod start;
 mod task;
 mod tls;
+mod tokio_io;
 mod transport;
 mod upgrade;
 
@@ -70,6 +74,7 @@ pub struct Shard {
     pub access_log: Option<AccessLog>,
     pub queues: Queues,
     pub serving: Rc<Serving>,
+    pub serving_h2: Rc<serve_h2::Serving>,
     state: RefCell<ShardState<Box<Connection>>>,
     port: RefCell<Port>,
     questions: RefCell<admin::Questions>,
@@ -126,6 +131,7 @@ impl Shard {
             access_log,
             queues: Queues::default(),
             serving: serve_h1::serving(),
+            serving_h2: serve_h2::serving(),
             state: RefCell::new(ShardState::new(&plan, id.index(), port.shards(), seed)),
             port: RefCell::new(port),
             questions: RefCell::default(),

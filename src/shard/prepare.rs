@@ -10,13 +10,14 @@ use super::relay::Frame;
 use super::serve_h1::{DISCARD_BYTES, Session};
 use crate::config::plan::{ListenerPlan, ProxyPlan, RouteAction, RoutePlan, UpstreamHost};
 use crate::deadline::Deadline;
-use crate::ids::{RouteId, UpstreamId};
+use crate::ids::{ListenerId, RouteId, UpstreamId};
 use crate::logic::exchange::RequestFacts;
 use crate::logic::http::encode::{self, Persistence, RequestEncoding, RequestIdField};
-use crate::logic::http::forwarded::Forwarding;
+use crate::logic::http::forwarded::{ClientText, Forwarding};
+use crate::logic::http::h2::{RequestParts, write_request};
 use crate::logic::http::problem::{self, Problem, ProblemKind};
 use crate::logic::http::reply::{self, Reply, ReplyContext};
-use crate::logic::http::{BodyFraming, BodyReader, HeadLimits, Method, Parsed, RequestHead, Version};
+use crate::logic::http::{BodyFraming, BodyReader, HeadLimits, Method, Parsed, RequestFault, RequestHead, Version};
 use crate::logic::http::{parse_request, request_id, target};
 use crate::logic::route::{self, Captures, Found};
 use crate::ring::Outgoing;
@@ -80,7 +81,6 @@ pub fn prepare(session: &mut Session, record: &mut Record) -> Option<Prepared> {
     let shard = session.shard().clone();
     let context = Context {
         shard: &shard,
-        listener: &shard.plan.listeners[session.listener_id().index()],
         listener_id: session.listener_id(),
         client: session.client,
         trusted: session.trusted,
@@ -89,7 +89,7 @@ pub fn prepare(session: &mut Session, record: &mut Record) -> Option<Prepared> {
     };
     let Connection { inbound, .. } = &mut session.connection;
     let mut slots = shard.slots.borrow_mut();
-    let (prepared, consumed) = match parse_request(inbound.bytes(), &mut slots, &head_limits(context.listener)) {
+    let (prepared, consumed) = match parse_request(inbound.bytes(), &mut slots, &head_limits(context.listener())) {
         Ok(Parsed::Partial) => return None,
         Ok(Parsed::Complete(head)) => (context.decide(&head, record), head.len),
         Err(fault) => (Prepared::Refuse(ProblemKind::Request(fault)), 0),
@@ -99,19 +99,61 @@ pub fn prepare(session: &mut Session, record: &mut Record) -> Option<Prepared> {
     Some(prepared)
 }
 
-struct Context<'a> {
-    shard: &'a Shard,
-    listener: &'a ListenerPlan,
-    listener_id: crate::ids::ListenerId,
-    client: crate::logic::http::forwarded::ClientText,
-    trusted: bool,
-    /// The request came through TLS.
-    encrypted: bool,
-    /// No further request is taken on this connection.
-    is_last: bool,
+/// Decides about a request in HTTP/2. `None` when it is malformed in a way that ends its stream without an answer. `is_covered` tells whether the
+/// connection may be used for a host.
+pub fn prepare_stream(
+    context: &Context<'_>,
+    request: &RequestParts<'_>,
+    record: &mut Record,
+    is_covered: impl FnOnce(&str) -> bool,
+) -> Prepared {
+    let shard = context.shard;
+    let limits = head_limits(context.listener());
+    let mut bytes = shard.spare();
+    let mut slots = shard.slots.borrow_mut();
+    let prepared = match write_request(&mut bytes, request, limits.fields) {
+        Err(fault) => Prepared::Refuse(ProblemKind::Request(fault)),
+        Ok(()) => match parse_request(&bytes, &mut slots, &limits) {
+            Err(fault) => Prepared::Refuse(ProblemKind::Request(fault)),
+            Ok(Parsed::Partial) => Prepared::Refuse(ProblemKind::Request(RequestFault::HeadTooLong)),
+            Ok(Parsed::Complete(head)) => {
+                record.received = head.len as u64;
+                let head = RequestHead { version: Version::Http2, ..head };
+                if is_covered(head.host) {
+                    context.decide(&head, record)
+                } else {
+                    record.open(shard, &context.listener().name, &context.client, &head);
+                    context.refuse(&head, record, ProblemKind::Request(RequestFault::Misdirected))
+                }
+            }
+        },
+    };
+    if let Prepared::Refuse(_) = &prepared {
+        record.refuse(shard, &context.listener().name, &context.client, bytes.len());
+    }
+    drop(slots);
+    shard.give_back(bytes);
+    prepared
 }
 
-impl Context<'_> {
+/// What is known of the connection that a request came on.
+pub struct Context<'a> {
+    pub shard: &'a Shard,
+    pub listener_id: ListenerId,
+    pub client: ClientText,
+    /// Whether the peer's word is taken for who the client is.
+    pub trusted: bool,
+    /// The request came through TLS.
+    pub encrypted: bool,
+    /// No further request is taken on this connection.
+    pub is_last: bool,
+}
+
+impl<'a> Context<'a> {
+    fn listener(&self) -> &'a ListenerPlan {
+        &self.shard.plan.listeners[self.listener_id.index()]
+    }
+
     fn decide(&self, head: &RequestHead<'_>, record: &mut Record) -> Prepared {
         if self.trusted
             && let Some(given) = head.fields.first(request_id::FIELD).and_then(request_id::acceptable)
@@ -120,8 +162,8 @@ impl Context<'_> {
             id.extend_from_slice(given.as_bytes());
             record.id = Id::Given(id);
         }
-        record.open(self.shard, &self.listener.name, &self.client, head);
-        if self.listener.admin {
+        record.open(self.shard, &self.listener().name, &self.client, head);
+        if self.listener().admin {
             if !matches!(head.method, Method::Get | Method::Head) {
                 return self.problem(head, record, ProblemKind::MethodNotAllowed, Some("GET, HEAD"));
             }
@@ -176,7 +218,7 @@ impl Context<'_> {
         if head.max_forwards == Some(0) {
             return self.reply_to_the_last_forward(head, record, route);
         }
-        let max_body = route.max_body.unwrap_or(self.listener.limits.max_body);
+        let max_body = route.max_body.unwrap_or(self.listener().limits.max_body);
         if matches!(head.framing, BodyFraming::Length(length) if length > max_body) {
             return self.refuse(head, record, ProblemKind::ContentTooLarge);
         }
@@ -206,8 +248,8 @@ impl Context<'_> {
                 proto: if self.encrypted { "https" } else { "http" },
                 host: head.host,
                 trusted: self.trusted,
-                x_forwarded: self.listener.forwarded.x_forwarded,
-                forwarded: self.listener.forwarded.forwarded,
+                x_forwarded: self.listener().forwarded.x_forwarded,
+                forwarded: self.listener().forwarded.forwarded,
             },
             request_id: Some(RequestIdField { name: request_id::FIELD, value: record.id.as_bytes() }),
             edits: &route.request_fields,

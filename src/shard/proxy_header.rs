@@ -50,8 +50,8 @@ pub async fn take(session: &mut Session) -> bool {
     taken.is_ok()
 }
 
-/// The header for a client whose connection is `stream` and for whom a proxy in front said `provenance`.
-pub fn write(version: ProxyVersion, provenance: Option<&Provenance>, stream: &Stream) -> Vec<u8> {
+/// Whose requests come on `stream`, where a proxy in front said `provenance`.
+pub fn provenance(said: Option<&Provenance>, stream: &Stream) -> Provenance {
     let of_socket = || match (stream.peer(), stream.local()) {
         (Some(source), Some(destination)) => Provenance::Proxied { source, destination },
         (None, None) => Provenance::Unix,
@@ -59,11 +59,15 @@ pub fn write(version: ProxyVersion, provenance: Option<&Provenance>, stream: &St
         (None, Some(_)) | (Some(_), None) => Provenance::Unknown,
     };
     // The proxy itself is the client of its own connections.
-    let provenance = provenance.filter(|said| **said != Provenance::Local).copied().unwrap_or_else(of_socket);
+    said.filter(|said| **said != Provenance::Local).copied().unwrap_or_else(of_socket)
+}
+
+/// The header for this client.
+pub fn write(version: ProxyVersion, provenance: &Provenance) -> Vec<u8> {
     let mut header = Vec::new();
     match version {
-        ProxyVersion::V1 => proxy_protocol::encode_v1(&mut header, &provenance),
-        ProxyVersion::V2 => proxy_protocol::encode_v2(&mut header, &provenance),
+        ProxyVersion::V1 => proxy_protocol::encode_v1(&mut header, provenance),
+        ProxyVersion::V2 => proxy_protocol::encode_v2(&mut header, provenance),
     }
     header
 }

@@ -9,7 +9,6 @@ use super::counters::{ListenerCounters, add};
 use super::relay::RelayFault;
 use super::{Shard, clock};
 use crate::ids::UpstreamId;
-use crate::logic::exchange::AttemptFaultKind;
 use crate::logic::http::forwarded::ClientText;
 use crate::logic::http::request_id::RequestId;
 use crate::logic::http::{ProblemKind, RequestHead};
@@ -58,18 +57,6 @@ impl Cut {
             RelayFault::SourceStalled => Self::Untold(ProblemKind::UpstreamTimeout),
             RelayFault::SourceMalformed(_) | RelayFault::TooLong => Self::Untold(ProblemKind::BadUpstreamResponse),
             RelayFault::Deadline => Self::Untold(ProblemKind::DeadlineExceeded),
-        }
-    }
-
-    /// By what befell an attempt whose response was on its way already.
-    pub fn of_attempt(kind: AttemptFaultKind) -> Self {
-        match kind {
-            AttemptFaultKind::ClientGone => Self::ClientGone,
-            AttemptFaultKind::Closed => Self::Untold(ProblemKind::UpstreamReset),
-            AttemptFaultKind::Malformed => Self::Untold(ProblemKind::BadUpstreamResponse),
-            AttemptFaultKind::FirstByteTimeout => Self::Untold(ProblemKind::UpstreamTimeout),
-            AttemptFaultKind::Deadline => Self::Untold(ProblemKind::DeadlineExceeded),
-            AttemptFaultKind::Content(problem) => Self::Untold(problem),
         }
     }
 

@@ -5,7 +5,10 @@
 
 use std::cell::Cell;
 use std::future::poll_fn;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
+
+use bytes::Bytes;
 
 use crate::deadline::Deadline;
 use crate::logic::http::encode;
@@ -13,6 +16,7 @@ use crate::logic::http::{BodyFault, BodyFraming, BodyReader, Decoded};
 use crate::ring::{Expect, Outgoing, Ring, SMALL_BYTES, Size, Timer};
 
 use super::connection::Inbound;
+use super::h2_stream::{self, Chunk, Incoming, Pace};
 use super::transport::{Departing, Sending, Transport};
 
 /// How the content is framed on its way out.
@@ -37,16 +41,31 @@ impl Frame {
     fn is_chunked(self) -> bool {
         matches!(self, Frame::Chunked { .. })
     }
+
+    fn has_trailers(self) -> bool {
+        matches!(self, Frame::Chunked { trailers: true })
+    }
 }
 
 /// Content shorter than this is copied behind what is sent with it, which is cheaper than a vectored send.
 const COPY_BELOW: usize = 4096;
 
+/// What content comes through.
+pub enum Input<'a> {
+    H1 { transport: &'a Transport, inbound: &'a mut Inbound, reader: &'a mut BodyReader },
+    H2 { incoming: &'a mut Incoming, outgoing: &'a h2_stream::Outgoing },
+}
+
+/// What content goes through.
+#[derive(Clone, Copy)]
+pub enum Output<'a> {
+    H1(&'a Transport),
+    H2(&'a h2_stream::Outgoing),
+}
+
 /// Where content comes from.
 pub struct Source<'a> {
-    pub transport: &'a Transport,
-    pub inbound: &'a mut Inbound,
-    pub reader: &'a mut BodyReader,
+    pub input: Input<'a>,
     /// The longest wait for more content.
     pub patience: Duration,
     /// Bytes of content that may still come.
@@ -55,7 +74,7 @@ pub struct Source<'a> {
 
 /// Where content goes.
 pub struct Sink<'a> {
-    pub transport: &'a Transport,
+    pub output: Output<'a>,
     pub frame: Frame,
     /// The longest wait for the receiver to take some.
     pub patience: Duration,
@@ -84,22 +103,26 @@ impl Source<'_> {
     /// # Errors
     /// The content is malformed, or more than allowed.
     pub fn piece(&mut self, frame: Frame, mut head: Vec<u8>) -> Result<(Outgoing, bool), RelayFault> {
-        let arrived = self.inbound.bytes();
+        let (inbound, reader) = match &mut self.input {
+            Input::H1 { inbound, reader, .. } => (inbound, reader),
+            Input::H2 { incoming, .. } => {
+                look(incoming)?;
+                spend(&mut self.allowance, incoming.arrived_bytes())?;
+                return Ok(piece_of_stream(incoming, frame, head));
+            }
+        };
+        let arrived = inbound.bytes();
         let arrived_bytes = arrived.len();
-        let Decoded { consumed, content, complete } =
-            self.reader.decode(arrived).map_err(RelayFault::SourceMalformed)?;
-        self.allowance = self.allowance.checked_sub(content.len() as u64).ok_or(RelayFault::TooLong)?;
+        let Decoded { consumed, content, complete } = reader.decode(arrived).map_err(RelayFault::SourceMalformed)?;
+        spend(&mut self.allowance, content.len())?;
 
         let is_chunk = frame.is_chunked() && !content.is_empty();
         if is_chunk {
             head.extend_from_slice(encode::chunk_prefix(content.len()).as_ref());
         }
-        let trailers = match frame {
-            Frame::Chunked { trailers: true } => self.reader.trailers(),
-            Frame::Chunked { trailers: false } | Frame::Plain => b"",
-        };
+        let trailers = if frame.has_trailers() { reader.trailers() } else { b"" };
         let in_place = content.len() >= COPY_BELOW && consumed == arrived_bytes && (trailers.is_empty() || !complete);
-        if in_place && let Some(mut buf) = self.inbound.take_buf() {
+        if in_place && let Some(mut buf) = inbound.take_buf() {
             buf.keep(content);
             let tail = match (frame, complete) {
                 (Frame::Plain, _) => b"".as_slice(),
@@ -108,8 +131,8 @@ impl Source<'_> {
             };
             return Ok((Outgoing::new(head, Some(buf), tail), complete));
         }
-        head.extend_from_slice(&self.inbound.bytes()[content]);
-        self.inbound.consume(consumed);
+        head.extend_from_slice(&inbound.bytes()[content]);
+        inbound.consume(consumed);
         if is_chunk {
             head.extend_from_slice(encode::CHUNK_SUFFIX);
         }
@@ -119,34 +142,128 @@ impl Source<'_> {
         Ok((Outgoing::new(head, None, b""), complete))
     }
 
+    /// Takes the next of what has arrived, for a stream. Returns it and whether the body is complete with it.
+    ///
+    /// # Errors
+    /// As for [`piece`](Self::piece).
+    fn chunk(&mut self) -> Result<(Option<Chunk>, bool), RelayFault> {
+        let (inbound, reader) = match &mut self.input {
+            Input::H1 { inbound, reader, .. } => (inbound, reader),
+            Input::H2 { incoming, .. } => {
+                look(incoming)?;
+                let bytes = incoming.take();
+                spend(&mut self.allowance, bytes.as_ref().map_or(0, Bytes::len))?;
+                return Ok((bytes.map(Chunk::from), incoming.is_complete()));
+            }
+        };
+        let arrived = inbound.bytes();
+        let arrived_bytes = arrived.len();
+        let Decoded { consumed, content, complete } = reader.decode(arrived).map_err(RelayFault::SourceMalformed)?;
+        spend(&mut self.allowance, content.len())?;
+        let in_place = content.len() >= COPY_BELOW && consumed == arrived_bytes;
+        let chunk = match if in_place { inbound.take_buf() } else { None } {
+            Some(mut buf) => {
+                buf.keep(content);
+                Some(buf.into())
+            }
+            None => {
+                let bytes = Bytes::copy_from_slice(&inbound.bytes()[content]);
+                inbound.consume(consumed);
+                (!bytes.is_empty()).then(|| bytes.into())
+            }
+        };
+        Ok((chunk, complete))
+    }
+
+    /// The trailer fields that came, each line with its CRLF. Whole once the body is complete.
+    fn trailers(&self) -> &[u8] {
+        match &self.input {
+            Input::H1 { reader, .. } => reader.trailers(),
+            Input::H2 { incoming, .. } => incoming.trailers(),
+        }
+    }
+
     /// Begins to receive what comes next: more of the body, in buffers that suit it, or whatever follows it.
     pub fn arm(&mut self, complete: bool) {
-        match complete {
-            true => self.inbound.arm(self.transport, Size::Small, Expect::Later),
-            false => self.inbound.arm(self.transport, self.size(), Expect::Now),
+        if let Input::H1 { transport, inbound, reader } = &mut self.input {
+            match complete {
+                true => inbound.arm(transport, Size::Small, Expect::Later),
+                false => inbound.arm(transport, size_of_rest(reader), Expect::Now),
+            }
+        }
+    }
+
+    /// Ready when the other end has gone away.
+    pub fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match &mut self.input {
+            Input::H1 { transport, inbound, .. } => inbound.poll_gone(transport, cx),
+            Input::H2 { outgoing, .. } => outgoing.poll_gone(cx),
         }
     }
 
     /// Waits for more bytes. `false` when the source has closed and the body is complete with that.
     async fn wait(&mut self, timer: &mut Timer, deadline: Deadline, ring: &Ring) -> Result<bool, RelayFault> {
         let bound = deadline.bound(ring.now(), self.patience);
-        let size = self.size();
-        let filling = poll_fn(|cx| self.inbound.poll_fill(self.transport, size, cx));
-        match timer.within(bound.at, filling).await {
-            Ok(Ok(true)) => Ok(true),
-            Ok(Ok(false)) => self.reader.end_of_stream().map(|()| false).map_err(|_| RelayFault::SourceClosed),
-            Ok(Err(_)) => Err(RelayFault::SourceClosed),
+        let input = &mut self.input;
+        match timer.within(bound.at, poll_fn(|cx| input.poll_fill(cx))).await {
+            Ok(filled) => filled,
             Err(_) if bound.is_final => Err(RelayFault::Deadline),
             Err(_) => Err(RelayFault::SourceStalled),
         }
     }
+}
 
-    fn size(&self) -> Size {
-        match self.reader.remaining_hint() {
-            Some(remaining) if remaining <= SMALL_BYTES as u64 => Size::Small,
-            _ => Size::Large,
+impl Input<'_> {
+    /// Ready when more has come. `false` when the source has closed and the body is complete with that.
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, RelayFault>> {
+        match self {
+            Self::H1 { transport, inbound, reader } => {
+                inbound.poll_fill(transport, size_of_rest(reader), cx).map(|filled| match filled {
+                    Ok(true) => Ok(true),
+                    Ok(false) => reader.end_of_stream().map(|()| false).map_err(|_| RelayFault::SourceClosed),
+                    Err(_) => Err(RelayFault::SourceClosed),
+                })
+            }
+            Self::H2 { incoming, .. } => incoming.poll_fill(cx).map_ok(|()| true),
         }
     }
+}
+
+fn size_of_rest(reader: &BodyReader) -> Size {
+    match reader.remaining_hint() {
+        Some(remaining) if remaining <= SMALL_BYTES as u64 => Size::Small,
+        _ => Size::Large,
+    }
+}
+
+/// Takes in what has come without waiting for more.
+fn look(incoming: &mut Incoming) -> Result<(), RelayFault> {
+    match incoming.poll_fill(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(filled) => filled,
+        Poll::Pending => Ok(()),
+    }
+}
+
+fn spend(allowance: &mut u64, bytes: usize) -> Result<(), RelayFault> {
+    *allowance = allowance.checked_sub(bytes as u64).ok_or(RelayFault::TooLong)?;
+    Ok(())
+}
+
+/// Puts what has arrived behind `head`, framed. It is copied: what the codec received into is not ours to send from.
+fn piece_of_stream(incoming: &mut Incoming, frame: Frame, mut head: Vec<u8>) -> (Outgoing, bool) {
+    let is_chunk = frame.is_chunked() && incoming.arrived_bytes() > 0;
+    if is_chunk {
+        head.extend_from_slice(encode::chunk_prefix(incoming.arrived_bytes()).as_ref());
+    }
+    incoming.take_all(&mut head);
+    if is_chunk {
+        head.extend_from_slice(encode::CHUNK_SUFFIX);
+    }
+    let complete = incoming.is_complete();
+    if complete && frame.is_chunked() {
+        encode::last_chunk(&mut head, if frame.has_trailers() { incoming.trailers() } else { b"" });
+    }
+    (Outgoing::new(head, None, b""), complete)
 }
 
 /// Sends what is left of `outgoing`. After an error it may be gone.
@@ -200,13 +317,32 @@ pub async fn settle(
     }
 }
 
-/// Sends `head` and the body behind it. The last of it is on its way, not yet sent, when this returns.
+/// Sends `head` and the body behind it. The last of it is on its way, not yet sent, when this returns: what is returned knows when it has gone out,
+/// if it is not the codec's.
 ///
 /// # Errors
 /// See [`RelayFault`]. What was sent until then may end anywhere.
 pub async fn relay(
     source: &mut Source<'_>,
     sink: Sink<'_>,
+    head: Vec<u8>,
+    timer: &mut Timer,
+    deadline: Deadline,
+    ring: &Ring,
+) -> Result<Option<Sending>, RelayFault> {
+    match sink.output {
+        Output::H1(transport) => {
+            relay_to_connection(source, (transport, &sink), head, timer, deadline, ring).await.map(Some)
+        }
+        Output::H2(outgoing) => {
+            relay_to_stream(source, (outgoing, &sink), head, timer, deadline, ring).await.map(|()| None)
+        }
+    }
+}
+
+async fn relay_to_connection(
+    source: &mut Source<'_>,
+    (transport, sink): (&Transport, &Sink<'_>),
     mut head: Vec<u8>,
     timer: &mut Timer,
     deadline: Deadline,
@@ -218,9 +354,9 @@ pub async fn relay(
         let bytes = outgoing.remaining() as u64;
         if complete {
             sink.sent.set(sink.sent.get() + bytes);
-            return Ok(sink.transport.post_for_good(outgoing));
+            return Ok(transport.post_for_good(outgoing));
         }
-        send_whole(sink.transport, &mut outgoing, timer, sink.patience, deadline, ring).await?;
+        send_whole(transport, &mut outgoing, timer, sink.patience, deadline, ring).await?;
         sink.sent.set(sink.sent.get() + bytes);
         head = outgoing.head;
         head.clear();
@@ -233,5 +369,46 @@ pub async fn relay(
         encode::last_chunk(&mut head, b"");
         sink.sent.set(sink.sent.get() + head.len() as u64);
     }
-    Ok(sink.transport.post_for_good(Outgoing::new(head, None, b"")))
+    Ok(transport.post_for_good(Outgoing::new(head, None, b"")))
+}
+
+/// The `head`, if there is one, is the response's; that of a request has gone before.
+async fn relay_to_stream(
+    source: &mut Source<'_>,
+    (outgoing, sink): (&h2_stream::Outgoing, &Sink<'_>),
+    mut head: Vec<u8>,
+    timer: &mut Timer,
+    deadline: Deadline,
+    ring: &Ring,
+) -> Result<(), RelayFault> {
+    loop {
+        let (chunk, complete) = source.chunk()?;
+        source.arm(complete);
+        let has_trailers = complete && sink.frame.has_trailers() && !source.trailers().is_empty();
+        let ends = complete && !has_trailers;
+        if !head.is_empty() {
+            sink.sent.set(sink.sent.get() + head.len() as u64);
+            let is_all = ends && chunk.is_none();
+            outgoing.begin(std::mem::take(&mut head), is_all)?;
+            if is_all {
+                return Ok(());
+            }
+        }
+        match chunk {
+            Some(chunk) => {
+                let bytes = chunk.len() as u64;
+                let mut pace = Pace { timer, patience: sink.patience, deadline, ring };
+                outgoing.send(chunk, ends, &mut pace).await?;
+                sink.sent.set(sink.sent.get() + bytes);
+            }
+            None if ends => return outgoing.end(b""),
+            None if complete => {}
+            None if source.wait(timer, deadline, ring).await? => {}
+            // The end of the source's connection was the end of the body.
+            None => return outgoing.end(b""),
+        }
+        if complete {
+            return if has_trailers { outgoing.end(source.trailers()) } else { Ok(()) };
+        }
+    }
 }

@@ -7,7 +7,6 @@ use super::Shard;
 use super::connection::Inbound;
 use super::prepare::Forward;
 use super::relay::Frame;
-use super::serve_h1::Session;
 use super::upgrade::Protocol;
 use crate::config::plan::UpstreamPlan;
 use crate::ids::RouteId;
@@ -48,14 +47,14 @@ pub enum Answered {
 }
 
 impl ResponseContext {
-    pub fn new(session: &Session, forward: &Forward) -> Self {
+    pub fn new(write_patience: std::time::Duration, forward: &Forward) -> Self {
         Self {
             route: forward.route,
             head_only: forward.head_only,
             version: forward.version,
             upgrade: forward.upgrade.clone(),
             keep: forward.keep,
-            write_patience: session.listener().timeouts.write,
+            write_patience,
         }
     }
 }

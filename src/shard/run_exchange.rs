@@ -1,23 +1,24 @@
 //! Carries out what an exchange decides: one `match`, step by step.
 
 use super::attempt::Attempt;
+use super::client::{Client, ClientEnd};
 use super::counters::add;
 use super::dial::Dialer;
 use super::prepare::{self, Forward};
 use super::record::{Cut, Record};
-use super::serve_h1::{After, Session};
+use super::serve_h1::After;
 use crate::deadline::Deadline;
 use crate::logic::exchange::{Event, Exchange, Step};
+use crate::logic::http::BodyReader;
 use crate::logic::http::problem::ProblemKind;
-use crate::ring::{Expect, Size};
 
 /// Brings one request to its upstream and the response back. The head of the request is consumed already.
-pub async fn run(session: &mut Session, mut forward: Box<Forward>, record: &mut Record) -> After {
-    let shard = session.shard().clone();
+pub async fn run(client: &mut Client<'_>, mut forward: Box<Forward>, record: &mut Record) -> After {
+    let shard = client.shard.clone();
     let counters = &shard.counters.upstreams[forward.upstream.index()];
     record.upstream = Some(forward.upstream);
     // So that a client that leaves while its request waits is noticed.
-    session.connection.arm(Size::Small, Expect::Later);
+    client.end.arm();
     let (mut exchange, mut step) = Exchange::new(forward.facts);
     let (mut lease, mut avoid, mut after) = (None, None, After::Close);
     loop {
@@ -26,9 +27,8 @@ pub async fn run(session: &mut Session, mut forward: Box<Forward>, record: &mut 
                 let mut dialer = Dialer {
                     shard: &shard,
                     upstream: forward.upstream,
-                    client: &mut session.connection,
-                    provenance: session.provenance.as_deref(),
-                    timer: &mut session.timer,
+                    client: &mut client.end,
+                    timer: client.timer,
                     deadline: forward.deadline,
                 };
                 match dialer.lease(fresh, avoid).await {
@@ -46,12 +46,12 @@ pub async fn run(session: &mut Session, mut forward: Box<Forward>, record: &mut 
                 record.attempts += 1;
                 record.endpoint = Some(shard.with(|state, _| state.upstream(forward.upstream).endpoint(lease.target)));
                 add(&counters.requests, 1);
-                let attempt = Attempt { session, forward: &mut forward, record, exchange: &mut exchange };
+                let attempt = Attempt { client, forward: &mut forward, record, exchange: &mut exchange };
                 let (next, then) = attempt.run(lease).await;
                 after = then;
                 next
             }
-            Step::Reply(problem) => return Box::pin(reply(session, forward, problem, record)).await,
+            Step::Reply(problem) => return Box::pin(reply(client, forward, problem, record)).await,
             Step::Finish => {
                 // A tunnel lasts as long as its ends like.
                 if record.status != Some(101) {
@@ -72,31 +72,37 @@ pub async fn run(session: &mut Session, mut forward: Box<Forward>, record: &mut 
 }
 
 /// Answers in the upstream's stead. The client's connection stays if the request was read whole.
-async fn reply(session: &mut Session, mut forward: Box<Forward>, kind: ProblemKind, record: &mut Record) -> After {
-    let shard = session.shard().clone();
-    let inbound = &mut session.connection.inbound;
+async fn reply(client: &mut Client<'_>, mut forward: Box<Forward>, kind: ProblemKind, record: &mut Record) -> After {
+    let shard = client.shard.clone();
     let read_whole = match kind {
         // The content itself is what is wrong.
         ProblemKind::Body(_) | ProblemKind::ContentTooLarge | ProblemKind::RequestTimeout => false,
         // Nothing was read of it, and perhaps all of it is here.
-        _ if record.attempts == 0 => match forward.reader.decode(inbound.bytes()) {
-            Ok(decoded) => {
-                inbound.consume(decoded.consumed);
-                decoded.complete
-            }
-            Err(_) => false,
-        },
+        _ if record.attempts == 0 => read_rest(&mut client.end, &mut forward.reader),
         _ => forward.reader.is_complete(),
     };
-    let keep = forward.keep && read_whole && !session.is_last();
+    let keep = forward.keep && read_whole && !client.is_last();
     let bytes = prepare::encode_problem(&shard, record, &kind.into(), (forward.head_only, forward.version, keep));
-    let deadline = Deadline::after(shard.now(), session.listener().timeouts.write);
+    let deadline = Deadline::after(shard.now(), client.plan().timeouts.write);
     shard.give_back(std::mem::take(&mut forward.head));
     forward.first = None;
     shard.forwards.give_back(forward);
-    match (session.send(bytes, deadline, record).await, keep) {
+    match (client.send(bytes, deadline, record).await, keep) {
         (true, true) => After::Keep,
         (true, false) => After::Linger,
         (false, _) => After::Close,
+    }
+}
+
+/// Takes what is here of a request's content. Returns whether that is all; on a stream nothing hinges on it.
+fn read_rest(client: &mut ClientEnd<'_>, reader: &mut BodyReader) -> bool {
+    let ClientEnd::H1 { connection, .. } = client else { return true };
+    let inbound = &mut connection.inbound;
+    match reader.decode(inbound.bytes()) {
+        Ok(decoded) => {
+            inbound.consume(decoded.consumed);
+            decoded.complete
+        }
+        Err(_) => false,
     }
 }

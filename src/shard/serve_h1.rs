@@ -2,6 +2,7 @@
 //!
 //! The task of a connection holds little: the socket, a timer, a few facts. What serving a request takes is borrowed for as long as it is served.
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
@@ -11,34 +12,35 @@ use std::time::{Duration, Instant};
 
 use rustls::ServerConfig;
 
+use super::client::{Answered, Client, ClientEnd};
 use super::connection::Connection;
 use super::counters::add;
 use super::listen::Open;
 use super::prepare::{self, Prepared};
-use super::record::{Cut, Record};
-use super::relay::RelayFault;
+use super::record::Record;
 use super::reuse::Slots;
-use super::run_exchange;
 use super::tls::Tls;
+use super::tls::contexts::HTTP2;
 use super::transport::{HandshakeError, Sending, handshake};
-use super::{Phase, Shard, admin, proxy_header, relay};
+use super::{Phase, Shard, proxy_header, relay, serve_h2};
 use crate::config::plan::{ListenerPlan, covers};
 use crate::deadline::Deadline;
 use crate::logic::http::forwarded::ClientText;
-use crate::logic::http::{BodyFraming, BodyReader, HeadScan, ProblemKind, Version};
+use crate::logic::http::h2::frames::PREFACE;
+use crate::logic::http::{BodyReader, HeadScan, ProblemKind};
 use crate::logic::proxy_protocol::Provenance;
-use crate::ring::{Expired, Outgoing, Size, Timer};
+use crate::ring::{Expired, Size, Timer};
 
 /// Content of a request that nobody wants is read up to here, so that its connection can be kept.
 pub const DISCARD_BYTES: u64 = 64 * 1024;
 /// How long a connection that is closed after an error still reads, so that the client gets to see the answer.
-const LINGER: Duration = Duration::from_secs(2);
+pub const LINGER: Duration = Duration::from_secs(2);
 /// Bytes that are read meanwhile.
 const LINGER_BYTES: usize = 1024 * 1024;
 
 /// A client's connection.
 pub struct Session {
-    open: Open,
+    pub open: Open,
     pub connection: Connection,
     pub timer: Timer,
     pub client: ClientText,
@@ -171,20 +173,11 @@ impl Session {
         relay::settle(flushing, timer, patience, deadline, &open.shard.ring).await.is_ok()
     }
 
-    /// Sends a complete message and gives its allocation back. `false` when the client did not take it.
-    pub async fn send(&mut self, bytes: Vec<u8>, deadline: Deadline, record: &mut Record) -> bool {
-        let patience = self.listener().timeouts.write;
-        let Self { open, connection, timer, .. } = self;
-        let mut outgoing = Outgoing::new(bytes, None, b"");
-        let ring = &open.shard.ring;
-        let sent = relay::send_whole(&connection.transport, &mut outgoing, timer, patience, deadline, ring).await;
-        record.sent.set(record.sent.get() + outgoing.sent() as u64);
-        open.shard.give_back(outgoing.head);
-        if let Err(fault) = &sent {
-            let is_gone = matches!(fault, RelayFault::SinkClosed);
-            record.cut = Some(if is_gone { Cut::ClientGone } else { Cut::ClientStalled });
-        }
-        sent.is_ok()
+    fn client(&mut self) -> Client<'_> {
+        let is_last = self.is_last();
+        let Self { open, connection, timer, flushing, broken, provenance, .. } = self;
+        let end = ClientEnd::H1 { connection, flushing, broken, provenance: provenance.as_deref() };
+        Client { shard: &open.shard, listener: open.listener, timer, end, is_last }
     }
 
     /// Reads what is left of a request's content, if that is little. Returns whether the connection is at the next request then.
@@ -217,29 +210,31 @@ impl Session {
             return;
         }
         match lingers {
-            true => self.linger().await,
+            true => {
+                let end = self.shard().now() + LINGER;
+                linger(&mut self.connection, &mut self.timer, end).await;
+            }
             false => self.connection.transport.say_end(),
         }
     }
+}
 
-    /// Ends a connection whose client may still be sending: an immediate close would reset it, and the client could lose the answer.
-    async fn linger(&mut self) {
-        let end = self.shard().now() + LINGER;
-        let Self { connection: Connection { transport, inbound }, timer, .. } = self;
-        let ended = timer.within(end, pin!(transport.shutdown_write())).await;
-        if !matches!(ended, Ok(Ok(()))) {
+/// Ends a connection whose client may still be sending, until `end`: an immediate close would reset it, and the client could lose the answer.
+pub async fn linger(connection: &mut Connection, timer: &mut Timer, end: Instant) {
+    let Connection { transport, inbound } = connection;
+    let ended = timer.within(end, pin!(transport.shutdown_write())).await;
+    if !matches!(ended, Ok(Ok(()))) {
+        return;
+    }
+    let mut left = LINGER_BYTES;
+    loop {
+        let Some(rest) = left.checked_sub(inbound.bytes().len()) else { return };
+        left = rest;
+        let arrived = inbound.bytes().len();
+        inbound.consume(arrived);
+        let filling = poll_fn(|cx| inbound.poll_fill(transport, Size::Small, cx));
+        if !matches!(timer.within(end, filling).await, Ok(Ok(true))) {
             return;
-        }
-        let mut left = LINGER_BYTES;
-        loop {
-            let Some(rest) = left.checked_sub(inbound.bytes().len()) else { return };
-            left = rest;
-            let arrived = inbound.bytes().len();
-            inbound.consume(arrived);
-            let filling = poll_fn(|cx| inbound.poll_fill(transport, Size::Small, cx));
-            if !matches!(timer.within(end, filling).await, Ok(Ok(true))) {
-                return;
-            }
         }
     }
 }
@@ -251,10 +246,15 @@ pub async fn serve(mut session: Box<Session>) {
     }
     let tls = session.shard().tls.listeners[session.listener_id().index()].clone();
     // Large, and soon over: what waits for requests is small.
-    if let Some(config) = tls
-        && !Box::pin(begin_tls(&mut session, config)).await
-    {
-        return;
+    let agreed = match tls {
+        Some(config) => Box::pin(begin_tls(&mut session, config)).await,
+        None if session.listener().http2 => Box::pin(await_preface(&mut session)).await,
+        None => Some(Agreed::Http1),
+    };
+    match agreed {
+        None => return,
+        Some(Agreed::Http1) => {}
+        Some(Agreed::Http2 { name }) => return Box::pin(serve_h2::serve(session, name)).await,
     }
     let mut patience = session.listener().timeouts.header;
     let mut lingers = false;
@@ -271,8 +271,40 @@ pub async fn serve(mut session: Box<Session>) {
     Box::pin(session.close(lingers)).await;
 }
 
-/// Shakes hands. `false` when that came to nothing.
-async fn begin_tls(session: &mut Session, config: Arc<ServerConfig>) -> bool {
+/// What is spoken on a connection.
+enum Agreed {
+    Http1,
+    Http2 {
+        /// The name that the client asked for in its TLS handshake.
+        name: Option<String>,
+    },
+}
+
+/// Waits for the first bytes of a client that may know that HTTP/2 is spoken here (RFC 9113 section 3.3). `None` when they do not come.
+async fn await_preface(session: &mut Session) -> Option<Agreed> {
+    let end = session.shard().now() + session.listener().timeouts.header;
+    let Session { open, connection: Connection { transport, inbound }, timer, .. } = session;
+    loop {
+        let bytes = inbound.bytes();
+        if !PREFACE.starts_with(&bytes[..bytes.len().min(PREFACE.len())]) {
+            return Some(Agreed::Http1);
+        }
+        if bytes.len() >= PREFACE.len() {
+            return Some(Agreed::Http2 { name: None });
+        }
+        let filling = poll_fn(|cx| match inbound.poll_fill(transport, Size::Small, cx) {
+            // The drain has knocked.
+            Poll::Pending if open.shard.phase() == Phase::Draining => Poll::Ready(Ok(false)),
+            filled => filled,
+        });
+        if !matches!(timer.within(end, filling).await, Ok(Ok(true))) {
+            return None;
+        }
+    }
+}
+
+/// Shakes hands. `None` when that came to nothing.
+async fn begin_tls(session: &mut Session, config: Arc<ServerConfig>) -> Option<Agreed> {
     let shard = session.shard().clone();
     let (id, listener) = (session.listener_id(), session.listener());
     let counters = &shard.counters.listeners[id.index()];
@@ -286,16 +318,20 @@ async fn begin_tls(session: &mut Session, config: Arc<ServerConfig>) -> bool {
         Ok::<_, HandshakeError>((tls, content))
     };
     match shaken.await {
-        Ok((tls, content)) => {
+        Ok((mut tls, content)) => {
             add(&counters.tls_handshakes, 1);
+            let agreed = match tls.protocol() {
+                Some(HTTP2) => Agreed::Http2 { name: tls.take_asked() },
+                _ => Agreed::Http1,
+            };
             transport.encrypt(tls);
             inbound.put_bytes(content);
-            true
+            Some(agreed)
         }
         Err(error) => {
             add(&counters.tls_handshake_failures, 1);
             tracing::debug!(listener = shard.plan.listeners[id.index()].name, %error, "TLS handshake failed");
-            false
+            None
         }
     }
 }
@@ -306,8 +342,7 @@ async fn request(mut session: Box<Session>) -> (Box<Session>, After) {
     let counters = &shard.counters.listeners[session.listener_id().index()];
     let started = shard.now();
     add(&counters.requests, 1);
-    add(&counters.requests_open, 1);
-    let open = RequestsOpen(&counters.requests_open);
+    let open = RequestsOpen::new(&counters.requests_open);
     let mut record = Record::new(&shard);
     let after = match read_head(&mut session, &mut record, started).await {
         Ok(prepared) => answer(&mut session, prepared, &mut record).await,
@@ -320,7 +355,14 @@ async fn request(mut session: Box<Session>) -> (Box<Session>, After) {
 }
 
 /// Counts down also when the request's future is dropped half-way.
-struct RequestsOpen<'c>(&'c std::cell::Cell<u64>);
+pub struct RequestsOpen<'c>(&'c Cell<u64>);
+
+impl<'c> RequestsOpen<'c> {
+    pub fn new(gauge: &'c Cell<u64>) -> Self {
+        add(gauge, 1);
+        Self(gauge)
+    }
+}
 
 impl Drop for RequestsOpen<'_> {
     fn drop(&mut self) {
@@ -355,24 +397,19 @@ async fn read_head(session: &mut Session, record: &mut Record, started: Instant)
 }
 
 async fn answer(session: &mut Session, prepared: Prepared, record: &mut Record) -> After {
-    let shard = session.shard().clone();
-    let (bytes, mut reader, keep) = match prepared {
-        Prepared::Forward(forward) => return run_exchange::run(session, forward, record).await,
-        Prepared::Refuse(kind) => {
-            let unread = session.connection.inbound.bytes().len();
-            record.refuse(&shard, &session.listener().name, &session.client, unread);
-            let bytes = prepare::encode_problem(&shard, record, &kind.into(), (false, Version::Http11, false));
-            (bytes, BodyReader::new(BodyFraming::None), false)
-        }
-        Prepared::Reply { bytes, reader, keep } => (bytes, reader, keep),
-        Prepared::Admin(request) => {
-            let answer = admin::answer(&shard, &request.path).await;
-            (prepare::encode_answer(&shard, record, &request, answer), request.reader, request.keep)
-        }
-    };
-    let deadline = Deadline::after(shard.now(), session.listener().timeouts.write);
-    if !session.send(bytes, deadline, record).await {
-        return After::Close;
+    if let Prepared::Refuse(_) = &prepared {
+        let unread = session.connection.inbound.bytes().len();
+        record.refuse(session.shard(), &session.listener().name, &session.client, unread);
     }
-    if keep && session.discard(&mut reader).await { After::Keep } else { After::Linger }
+    match session.client().answer(prepared, record).await {
+        Answered::Exchanged(after) => after,
+        Answered::Ourselves { taken: false, .. } => After::Close,
+        Answered::Ourselves { mut reader, keep, .. } => {
+            if keep && session.discard(&mut reader).await {
+                After::Keep
+            } else {
+                After::Linger
+            }
+        }
+    }
 }

@@ -14,6 +14,7 @@ mod endpoints;
 mod expect;
 mod forwarding;
 mod h1_smuggling;
+mod h2;
 mod harness_itself;
 mod keep_alive;
 mod pool;

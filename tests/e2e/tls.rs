@@ -13,14 +13,14 @@ use crate::harness::config::proxy_to;
 use crate::harness::{Gateway, Origin, TempDir, eventually, latin1};
 
 /// Somebody who signs certificates, and the files that they are in.
-struct Authority {
+pub struct Authority {
     directory: TempDir,
     issuer: Issuer<'static, KeyPair>,
     signed: Cell<u32>,
 }
 
 impl Authority {
-    fn new(name: &str) -> Self {
+    pub fn new(name: &str) -> Self {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -32,12 +32,12 @@ impl Authority {
         Self { directory, issuer: Issuer::new(params, key), signed: Cell::new(0) }
     }
 
-    fn file(&self, name: &str) -> String {
+    pub fn file(&self, name: &str) -> String {
         self.directory.path().join(name).display().to_string()
     }
 
     /// Signs a certificate for these names, and says where it and its key are.
-    fn sign(&self, names: &[&str]) -> Value {
+    pub fn sign(&self, names: &[&str]) -> Value {
         self.sign_until(names, 2999)
     }
 
@@ -81,13 +81,13 @@ impl Authority {
     }
 }
 
-fn encrypted(origin: &Origin, tls: Value) -> Gateway {
+pub fn encrypted(origin: &Origin, tls: Value) -> Gateway {
     let mut config = proxy_to(origin);
     config["listeners"][0]["tls"] = tls;
     Gateway::start(config)
 }
 
-fn run(command: &mut Command) -> Output {
+pub fn run(command: &mut Command) -> Output {
     command.stdin(Stdio::null()).output().expect("it is installed")
 }
 

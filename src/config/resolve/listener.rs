@@ -62,6 +62,7 @@ pub(super) fn resolve(
             address,
             admin,
             tls,
+            http2: raw.http2.unwrap_or(raw.tls.is_some()),
             forwarded,
             proxy_headers_from,
             limits,
@@ -138,6 +139,11 @@ fn limits(cx: &mut Context<'_>, place: &Place<'_>, raw: &raw::ListenerLimits) ->
             requests,
             limits::MAX_REQUESTS_PER_CONNECTION,
         ),
+        max_concurrent_streams: narrow(cx.count(
+            &place.key("max_concurrent_streams"),
+            raw.max_concurrent_streams,
+            limits::MAX_CONCURRENT_STREAMS,
+        )),
     }
 }
 

@@ -77,7 +77,7 @@ impl Persistence {
     /// What to say to a client that speaks `version` when the connection is to `stay`.
     pub fn of(version: Version, stay: bool) -> Self {
         match (stay, version) {
-            (true, Version::Http11) => Persistence::Implied,
+            (true, Version::Http11 | Version::Http2) => Persistence::Implied,
             (true, Version::Http10) => Persistence::KeepAlive,
             (false, _) => Persistence::Close,
         }
@@ -316,6 +316,7 @@ fn via(out: &mut Vec<u8>, received: Version) {
     out.extend_from_slice(match received {
         Version::Http10 => b"Via: 1.0 postern\r\n",
         Version::Http11 => b"Via: 1.1 postern\r\n",
+        Version::Http2 => b"Via: 2.0 postern\r\n",
     });
 }
 

@@ -45,7 +45,7 @@ impl BodyFraming {
     pub fn onward(self, version: Version) -> Self {
         match self {
             BodyFraming::None | BodyFraming::Length(_) => self,
-            BodyFraming::Chunked | BodyFraming::UntilClose if version == Version::Http11 => BodyFraming::Chunked,
+            BodyFraming::Chunked | BodyFraming::UntilClose if version > Version::Http10 => BodyFraming::Chunked,
             BodyFraming::Chunked | BodyFraming::UntilClose => BodyFraming::UntilClose,
         }
     }

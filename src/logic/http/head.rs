@@ -34,11 +34,13 @@ impl HeadLimits {
     }
 }
 
-/// What an HTTP/1 message understands. A minor version above 1 is read as 1.1 (RFC 9110 section 2.5).
+/// What the sender of a message speaks. A minor version of HTTP/1 above 1 is read as 1.1 (RFC 9110 section 2.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Version {
     Http10,
     Http11,
+    /// Its messages come to this room as HTTP/1.1 heads: see [`h2`](super::h2).
+    Http2,
 }
 
 impl Version {
@@ -46,6 +48,7 @@ impl Version {
         match self {
             Version::Http10 => "HTTP/1.0",
             Version::Http11 => "HTTP/1.1",
+            Version::Http2 => "HTTP/2",
         }
     }
 }

@@ -11,6 +11,7 @@
 //! | [`fields`] | what is this field to a proxy? |
 //! | [`framing`], [`chunked`] | which bytes are content, and where does the message end? |
 //! | [`encode`] | which bytes does the other side get? |
+//! | [`h2`] | what would this HTTP/2 message be in HTTP/1.1, and the other way round? |
 //! | [`forwarded`] | what is the upstream told about the client? |
 //! | [`target`] | which path is meant? |
 //! | [`problem`], [`reply`] | what do we say when we answer ourselves? |
@@ -25,6 +26,7 @@ pub mod fields;
 pub mod forwarded;
 pub mod framing;
 pub mod fuzzing;
+pub mod h2;
 pub mod head;
 pub mod problem;
 pub mod reply;

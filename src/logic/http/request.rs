@@ -77,6 +77,12 @@ pub enum RequestFault {
     UnknownExpectation,
     #[error("Max-Forwards is not one decimal number")]
     BadMaxForwards,
+    #[error("the request holds a field that HTTP/2 has no use for")]
+    ConnectionField,
+    #[error("a field value begins or ends with white space")]
+    PaddedValue,
+    #[error("the host is not one that this connection's certificate is for")]
+    Misdirected,
     #[error(transparent)]
     Field(#[from] FieldFault),
 }
@@ -89,6 +95,7 @@ impl RequestFault {
             RequestFault::UnknownExpectation => 417,
             RequestFault::HeadTooLong => 431,
             RequestFault::Connect => 501,
+            RequestFault::Misdirected => 421,
             RequestFault::UnsupportedVersion => 505,
             RequestFault::Field(fault) => fault.status(),
             RequestFault::BadMethod
@@ -100,7 +107,9 @@ impl RequestFault {
             | RequestFault::RepeatedHost
             | RequestFault::BadHost
             | RequestFault::HostMismatch
-            | RequestFault::BadMaxForwards => 400,
+            | RequestFault::BadMaxForwards
+            | RequestFault::ConnectionField
+            | RequestFault::PaddedValue => 400,
         }
     }
 
@@ -119,6 +128,9 @@ impl RequestFault {
             RequestFault::HostMismatch => "host-mismatch",
             RequestFault::UnknownExpectation => "unknown-expectation",
             RequestFault::BadMaxForwards => "bad-max-forwards",
+            RequestFault::ConnectionField => "connection-field",
+            RequestFault::PaddedValue => "bad-field-value",
+            RequestFault::Misdirected => "misdirected",
             RequestFault::Field(fault) => fault.slug(),
         }
     }

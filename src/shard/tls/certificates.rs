@@ -1,5 +1,6 @@
 //! Which certificate a client gets to see: by the name that it asks for.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -40,9 +41,20 @@ impl Certificates {
     }
 }
 
+thread_local! {
+    /// The name in the last hello that was answered on this thread: rustls tells nobody but its resolver.
+    static ASKED: Cell<Option<String>> = const { Cell::new(None) };
+}
+
+/// Takes the name that the client asked for whose hello was answered last. Only to be called before another one is.
+pub fn take_asked() -> Option<String> {
+    ASKED.take()
+}
+
 impl ResolvesServerCert for Certificates {
     /// Of several for one name, the first whose kind of key the client can verify.
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        ASKED.set(hello.server_name().map(str::to_owned));
         let candidates = self.named(hello.server_name());
         let fits = |it: &&Arc<CertifiedKey>| it.key.choose_scheme(hello.signature_schemes()).is_some();
         candidates.iter().find(fits).or(candidates.first()).cloned()

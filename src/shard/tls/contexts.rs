@@ -21,8 +21,10 @@ use crate::config::plan::{
     Plan, TlsRoots, TlsVersion, UpstreamTlsPlan,
 };
 
-/// What is spoken through TLS, by its name in ALPN, the preferred one first.
+/// What is spoken through TLS, by its name in ALPN, the preferred one first; HTTP/2 before all where it is spoken.
 const PROTOCOLS: [&[u8]; 2] = [b"http/1.1", b"http/1.0"];
+/// HTTP/2 in ALPN (RFC 9113 section 3.2).
+pub const HTTP2: &[u8] = b"h2";
 /// Sessions that a shard keeps of one upstream, to be resumed.
 const SESSIONS: usize = 64;
 
@@ -59,10 +61,14 @@ impl Contexts {
     /// See [`SetupError`].
     pub fn new(plan: &Plan) -> Result<Self, SetupError> {
         let provider = Arc::new(provider::default_provider());
-        let listeners = plan
-            .listeners
-            .iter()
-            .map(|listener| listener.tls.as_ref().map(|tls| server(tls, &provider).map(Arc::new)).transpose());
+        let listeners = plan.listeners.iter().map(|listener| {
+            let Some(tls) = &listener.tls else { return Ok::<_, SetupError>(None) };
+            let mut config = server(tls, &provider)?;
+            if listener.http2 {
+                config.alpn_protocols.insert(0, HTTP2.to_vec());
+            }
+            Ok(Some(Arc::new(config)))
+        });
         // Hundreds of certificates: read only if somebody needs them, and once.
         let system = LazyCell::new(system_roots as fn() -> _);
         let upstreams = plan.upstreams.iter().map(|upstream| {

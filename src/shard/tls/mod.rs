@@ -30,6 +30,8 @@ pub struct Tls {
     failed: bool,
     /// The peer was told that no more will be sent.
     closed: bool,
+    /// The name that a client asked for.
+    asked: Option<String>,
 }
 
 enum Side {
@@ -80,8 +82,21 @@ impl Tls {
         Ok(Self::new(Side::Client(UnbufferedClientConnection::new(config, name)?)))
     }
 
+    /// What was agreed on in ALPN (RFC 7301).
+    pub fn protocol(&self) -> Option<&[u8]> {
+        match &self.side {
+            Side::Server(connection) => connection.alpn_protocol(),
+            Side::Client(connection) => connection.alpn_protocol(),
+        }
+    }
+
+    /// Takes the name that the client has asked for, on a listener's end.
+    pub fn take_asked(&mut self) -> Option<String> {
+        self.asked.take()
+    }
+
     fn new(side: Side) -> Self {
-        Self { side, incoming: Vec::new(), own: Vec::new(), failed: false, closed: false }
+        Self { side, incoming: Vec::new(), own: Vec::new(), failed: false, closed: false, asked: None }
     }
 
     /// Takes bytes that have come in; what they open to is put behind `content`. With none it begins the handshake.
@@ -91,11 +106,14 @@ impl Tls {
     pub fn open(&mut self, received: &[u8], content: &mut Vec<u8>) -> Result<State, Error> {
         self.check()?;
         self.incoming.extend_from_slice(received);
-        let Self { side, incoming, own, failed, .. } = self;
+        let Self { side, incoming, own, failed, asked, .. } = self;
         let mut start = 0;
         let outcome = loop {
             let (discard, step) = side.step(&mut incoming[start..], own, Purpose::Open(content));
             start += discard;
+            if let Some(name) = certificates::take_asked() {
+                *asked = Some(name);
+            }
             match step {
                 Ok(Step::Rest(state)) => break Ok(state),
                 Ok(Step::Again | Step::Sealed) => {}

@@ -12,6 +12,9 @@ use std::time::Duration;
 
 use postern::config::plan::{LogFormat, LogLevel, LogPlan};
 use postern::mesh::{Lane, lane};
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 /// Lines on their way: some hundreds of kilobytes.
 const LINES: usize = 1024;
@@ -62,11 +65,13 @@ pub fn start(plan: LogPlan) -> io::Result<Log> {
     let sender = Sender { lane: lane.clone(), dropped };
     let builder =
         tracing_subscriber::fmt().with_writer(move || sender.clone()).with_max_level(level).with_target(false);
+    // What the codec of HTTP/2 says is for its authors, and any peer can make it talk.
+    let targets = Targets::new().with_default(level).with_target("h2", LevelFilter::OFF);
     match plan.format {
-        LogFormat::Json => builder.json().flatten_event(true).init(),
+        LogFormat::Json => builder.json().flatten_event(true).finish().with(targets).init(),
         LogFormat::Text => {
             let colour = io::IsTerminal::is_terminal(&io::stderr()) && std::env::var_os("NO_COLOR").is_none();
-            builder.with_ansi(colour).init();
+            builder.with_ansi(colour).finish().with(targets).init();
         }
     }
     panic::set_hook(Box::new(|info| {

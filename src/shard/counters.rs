@@ -8,6 +8,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use crate::config::plan::Plan;
+use crate::logic::http::h2::frames::Flood;
 use crate::logic::http::problem::{self, ProblemKind};
 
 /// What a family's values mean.
@@ -66,6 +67,14 @@ cells! {
         cut_by_upstream: Counter "postern_responses_incomplete_total" "by=\"upstream\"" "Requests that ended without a whole response, by who ended them.";
         tls_handshakes: Counter "postern_tls_handshakes_total" "" "TLS handshakes with clients that came to their end.";
         tls_handshake_failures: Counter "postern_tls_handshake_failures_total" "" "TLS handshakes with clients that did not: refused, broken off or too slow.";
+        floods_resets: Counter "postern_http2_floods_total" "kind=\"resets\"" "HTTP/2 connections ended because their client sent too much of what costs and asks for nothing, by what that was; the codec finds some of it itself.";
+        floods_settings: Counter "postern_http2_floods_total" "kind=\"settings\"" "HTTP/2 connections ended because their client sent too much of what costs and asks for nothing, by what that was; the codec finds some of it itself.";
+        floods_pings: Counter "postern_http2_floods_total" "kind=\"pings\"" "HTTP/2 connections ended because their client sent too much of what costs and asks for nothing, by what that was; the codec finds some of it itself.";
+        floods_priorities: Counter "postern_http2_floods_total" "kind=\"priorities\"" "HTTP/2 connections ended because their client sent too much of what costs and asks for nothing, by what that was; the codec finds some of it itself.";
+        floods_empty_data: Counter "postern_http2_floods_total" "kind=\"empty_data\"" "HTTP/2 connections ended because their client sent too much of what costs and asks for nothing, by what that was; the codec finds some of it itself.";
+        floods_window_updates: Counter "postern_http2_floods_total" "kind=\"window_updates\"" "HTTP/2 connections ended because their client sent too much of what costs and asks for nothing, by what that was; the codec finds some of it itself.";
+        floods_unknown: Counter "postern_http2_floods_total" "kind=\"unknown\"" "HTTP/2 connections ended because their client sent too much of what costs and asks for nothing, by what that was; the codec finds some of it itself.";
+        floods_codec: Counter "postern_http2_floods_total" "kind=\"codec\"" "HTTP/2 connections ended because their client sent too much of what costs and asks for nothing, by what that was; the codec finds some of it itself.";
         bytes_received: Counter "postern_received_bytes_total" "" "Bytes of requests: heads, and content that went on to an upstream.";
         bytes_sent: Counter "postern_sent_bytes_total" "" "Bytes of responses handed over for clients, heads included.";
     }
@@ -156,6 +165,22 @@ pub fn add(cell: &Cell<u64>, count: u64) {
 
 pub fn subtract(cell: &Cell<u64>, count: u64) {
     cell.set(cell.get() - count);
+}
+
+impl ListenerCounters {
+    /// Counts a client that sent too much.
+    pub fn flood(&self, flood: Flood) {
+        let cell = match flood {
+            Flood::Resets => &self.floods_resets,
+            Flood::Settings => &self.floods_settings,
+            Flood::Pings => &self.floods_pings,
+            Flood::Priorities => &self.floods_priorities,
+            Flood::EmptyData => &self.floods_empty_data,
+            Flood::WindowUpdates => &self.floods_window_updates,
+            Flood::Unknown => &self.floods_unknown,
+        };
+        add(cell, 1);
+    }
 }
 
 impl Counters {

@@ -17,7 +17,7 @@ use http::request::Parts;
 use http::uri::{Authority, PathAndQuery};
 
 use super::client::{Client, ClientEnd};
-use super::counters::add;
+use super::counters::{ListenerCounters, add};
 use super::h2_stream::{Incoming, Outbox, Outgoing, Queued};
 use super::listen::Open;
 use super::record::Record;
@@ -142,12 +142,20 @@ impl Driver {
             if let Some(flood) = self.wire.flood()
                 && self.closing_since.is_none()
             {
-                tracing::debug!(listener = self.shared.plan().name, ?flood, "too many frames");
+                self.shared.counters().flood(flood);
                 self.close_at_once(codec, Reason::ENHANCE_YOUR_CALM);
                 continue;
             }
-            if let Poll::Ready(accepted) = polled {
-                return Poll::Ready(accepted.and_then(Result::ok));
+            match polled {
+                Poll::Ready(Some(Ok(accepted))) => return Poll::Ready(Some(accepted)),
+                Poll::Ready(Some(Err(error))) => {
+                    if error.is_library() && error.reason() == Some(Reason::ENHANCE_YOUR_CALM) {
+                        add(&self.shared.counters().floods_codec, 1);
+                    }
+                    return Poll::Ready(None);
+                }
+                Poll::Ready(None) => return Poll::Ready(None),
+                Poll::Pending => {}
             }
             if self.shared.shard().phase() == Phase::Draining && self.closing_since.is_none() {
                 self.close(codec);
@@ -200,7 +208,8 @@ impl Driver {
 
     fn end_of_patience(&self) -> Instant {
         let timeouts = &self.shared.plan().timeouts;
-        let end_of_head = self.wire.head_since().map(|since| since + timeouts.header);
+        let end_of_head =
+            self.wire.head_since().filter(|_| self.closing_since.is_none()).map(|since| since + timeouts.header);
         let end_of_idleness = (self.shared.live.get() == 0).then(|| {
             let since = self.shared.idle_since.get();
             match self.closing_since {
@@ -223,15 +232,15 @@ impl Driver {
                 return false;
             }
         }
+        if now < self.end_of_patience() {
+            return true;
+        }
+        if self.closing_since.is_some() {
+            return false;
+        }
         if self.wire.head_since().is_some_and(|since| now >= since + timeouts.header) {
-            if self.closing_since.is_some() {
-                return false;
-            }
             self.close_at_once(codec, Reason::ENHANCE_YOUR_CALM);
-        } else if now >= self.end_of_patience() {
-            if self.closing_since.is_some() {
-                return false;
-            }
+        } else {
             self.close(codec);
         }
         true
@@ -257,6 +266,10 @@ impl Shared {
 
     fn plan(&self) -> &ListenerPlan {
         &self.open.shard.plan.listeners[self.open.listener.index()]
+    }
+
+    fn counters(&self) -> &ListenerCounters {
+        &self.open.shard.counters.listeners[self.open.listener.index()]
     }
 }
 
@@ -289,7 +302,7 @@ async fn request(mut stream: Box<Stream>) {
     let Stream { live, timer, head, incoming, outgoing } = &mut *stream;
     let shared = &live.0;
     let (shard, listener) = (shared.shard(), shared.open.listener);
-    let counters = &shard.counters.listeners[listener.index()];
+    let counters = shared.counters();
     add(&counters.requests, 1);
     let open = RequestsOpen::new(&counters.requests_open);
     let mut record = Record::new(shard);

@@ -15,6 +15,7 @@ mod expect;
 mod forwarding;
 mod h1_smuggling;
 mod h2;
+mod h2_floods;
 mod harness_itself;
 mod keep_alive;
 mod pool;

@@ -10,5 +10,9 @@ set -eu
 cd "$(dirname "$0")/.."
 
 target=$(rustc +nightly -vV | sed -n 's/^host: //p')
+# One test sees to it that memory is left to the kernel rather than freed.
+mkdir -p target/asan
+echo 'leak:leaks_what_the_kernel_may_use' >target/asan/deliberate-leaks
+export LSAN_OPTIONS="suppressions=$PWD/target/asan/deliberate-leaks:print_suppressions=0"
 RUSTFLAGS="-Zsanitizer=address" ASAN_OPTIONS="detect_stack_use_after_return=1:${ASAN_OPTIONS:-}" \
     cargo +nightly test --lib --target "$target" --target-dir target/asan -- "ring::${1:+tests::$1}"

@@ -62,34 +62,35 @@ fn frames_that_cost_and_ask_for_nothing_end_their_connection_only() {
     });
     type Next = fn(u32) -> Vec<u8>;
     let open = [headers(1, false)].concat();
-    let cases: [(&str, &[u8], Next); 10] = [
-        ("pings", b"", |_| frame(6, 0, 0, &[0; 8])),
-        ("settings", b"", |_| frame(4, 0, 0, &[])),
-        ("priorities", b"", |_| frame(2, 0, 1, &[0, 0, 0, 3, 9])),
-        ("empty_data", &open, |_| frame(0, 0, 1, b"")),
-        ("window_updates", b"", |_| frame(8, 0, 0, &[0, 0, 0, 1])),
-        ("window_updates", &open, |_| frame(8, 0, 1, &[0, 0, 0, 1])),
-        ("unknown", b"", |_| frame(0x42, 0, 0, b"x")),
-        ("resets", &open, |_| frame(3, 0, 1, &[0, 0, 0, 8])),
-        // Of requests that nobody has looked at yet.
-        ("codec", b"", |number| {
+    let cases: [(&[&str], &[u8], Next); 10] = [
+        (&["pings"], b"", |_| frame(6, 0, 0, &[0; 8])),
+        (&["settings"], b"", |_| frame(4, 0, 0, &[])),
+        (&["priorities"], b"", |_| frame(2, 0, 1, &[0, 0, 0, 3, 9])),
+        (&["empty_data"], &open, |_| frame(0, 0, 1, b"")),
+        (&["window_updates"], b"", |_| frame(8, 0, 0, &[0, 0, 0, 1])),
+        (&["window_updates"], &open, |_| frame(8, 0, 1, &[0, 0, 0, 1])),
+        (&["unknown"], b"", |_| frame(0x42, 0, 0, b"x")),
+        (&["resets"], &open, |_| frame(3, 0, 1, &[0, 0, 0, 8])),
+        // Of requests that nobody has looked at yet, or only just has.
+        (&["codec", "resets"], b"", |number| {
             let stream = number * 2 + 1;
             [headers(stream, true), frame(3, 0, stream, &[0, 0, 0, 8])].concat()
         }),
         // What we have to reset counts as well: here, content that is longer than was said.
-        ("codec", b"", |number| {
+        (&["codec"], b"", |number| {
             let stream = number * 2 + 1;
             let length = [0x83, 0x86, 0x84, 0x01, 1, b'a', 0x0f, 0x0d, 1, b'0'];
             [frame(1, 4, stream, &length), frame(0, 0, stream, b"longer")].concat()
         }),
     ];
-    for (kind, first, next) in cases {
+    for (kinds, first, next) in cases {
         let gateway = before(&origin);
         let mut other = gateway.client();
         other.get("/");
-        assert_eq!(flood(&gateway, first, next), Some(ENHANCE_YOUR_CALM), "{kind}");
-        let counted = || gateway.metrics().sum("postern_http2_floods_total", &[("kind", kind)]);
-        assert_eq!(counted(), 1.0, "{kind}");
+        assert_eq!(flood(&gateway, first, next), Some(ENHANCE_YOUR_CALM), "{kinds:?}");
+        let metrics = gateway.metrics();
+        let counted = |kind: &&str| metrics.sum("postern_http2_floods_total", &[("kind", kind)]);
+        assert_eq!(kinds.iter().map(counted).sum::<f64>(), 1.0, "{kinds:?}");
         let open = || gateway.metrics().sum("postern_connections_open", &[("listener", "public")]);
         eventually("the connection is closed, and the other is open", || open() == 1.0);
     }

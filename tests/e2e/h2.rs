@@ -6,8 +6,8 @@ use std::process::{Command, Output};
 use serde_json::json;
 
 use crate::harness::config::{proxy_to, routes};
-use crate::harness::{Gateway, Origin, TempDir, eventually, latin1, ok};
-use crate::tls::{Authority, encrypted, run};
+use crate::harness::{Authority, Gateway, Origin, TempDir, eventually, latin1, ok};
+use crate::tls::{encrypted, run};
 
 /// A gateway that speaks HTTP/2 with clients that know it beforehand.
 fn before(origin: &Origin) -> Gateway {

@@ -1,97 +1,23 @@
 //! TLS before the gateway and behind it, spoken by peers that were not written for these tests: curl, OpenSSL and nginx.
 
-use std::cell::Cell;
 use std::process::{Command, Output, Stdio};
 
-use rcgen::{
-    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, IsCa, Issuer, KeyIdMethod, KeyPair,
-    KeyUsagePurpose, RevokedCertParams, SanType, SerialNumber,
-};
 use serde_json::{Value, json};
 
 use crate::harness::config::proxy_to;
-use crate::harness::{Gateway, Origin, TempDir, eventually, latin1};
+use crate::harness::{Authority, Gateway, Origin, eventually, latin1};
 
-/// Somebody who signs certificates, and the files that they are in.
-pub struct Authority {
-    directory: TempDir,
-    issuer: Issuer<'static, KeyPair>,
-    signed: Cell<u32>,
-}
-
-impl Authority {
-    pub fn new(name: &str) -> Self {
-        let mut params = CertificateParams::default();
-        params.distinguished_name.push(DnType::CommonName, name);
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        let key = KeyPair::generate().expect("a key");
-        let certificate = params.self_signed(&key).expect("a certificate");
-        let directory = TempDir::new();
-        directory.write("ca.pem", &certificate.pem());
-        Self { directory, issuer: Issuer::new(params, key), signed: Cell::new(0) }
-    }
-
-    pub fn file(&self, name: &str) -> String {
-        self.directory.path().join(name).display().to_string()
-    }
-
-    /// Signs a certificate for these names, and says where it and its key are.
-    pub fn sign(&self, names: &[&str]) -> Value {
-        self.sign_until(names, 2999)
-    }
-
-    fn sign_until(&self, names: &[&str], year: i32) -> Value {
-        let mut params =
-            CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()).expect("names");
-        params.subject_alt_names.push(SanType::IpAddress([127, 0, 0, 1].into()));
-        params.distinguished_name.push(DnType::CommonName, names[0]);
-        params.not_before = rcgen::date_time_ymd(2000, 1, 1);
-        params.not_after = rcgen::date_time_ymd(year, 1, 1);
-        self.signed.set(self.signed.get() + 1);
-        params.serial_number = Some(SerialNumber::from(u64::from(self.signed.get())));
-        let key = KeyPair::generate().expect("a key");
-        let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
-        let (chain, file) = (format!("{}.pem", self.signed.get()), format!("{}.key", self.signed.get()));
-        self.directory.write(&chain, &certificate.pem());
-        self.directory.write(&file, &key.serialize_pem());
-        json!({ "chain": self.file(&chain), "key": self.file(&file) })
-    }
-}
-
-impl Authority {
-    /// Revokes the certificate that it signed as this one. Returns the file of the list.
-    fn revoke(&self, number: u64) -> String {
-        let revoked = RevokedCertParams {
-            serial_number: SerialNumber::from(number),
-            revocation_time: rcgen::date_time_ymd(2020, 1, 1),
-            reason_code: None,
-            invalidity_date: None,
-        };
-        let list = CertificateRevocationListParams {
-            this_update: rcgen::date_time_ymd(2020, 1, 1),
-            next_update: rcgen::date_time_ymd(2999, 1, 1),
-            crl_number: SerialNumber::from(1),
-            issuing_distribution_point: None,
-            revoked_certs: vec![revoked],
-            key_identifier_method: KeyIdMethod::Sha256,
-        };
-        let list = list.signed_by(&self.issuer).expect("a list");
-        self.directory.write("ca.crl", &list.pem().expect("a list")).display().to_string()
-    }
-}
-
-pub fn encrypted(origin: &Origin, tls: Value) -> Gateway {
+pub(super) fn encrypted(origin: &Origin, tls: Value) -> Gateway {
     let mut config = proxy_to(origin);
     config["listeners"][0]["tls"] = tls;
     Gateway::start(config)
 }
 
-pub fn run(command: &mut Command) -> Output {
+pub(super) fn run(command: &mut Command) -> Output {
     command.stdin(Stdio::null()).output().expect("it is installed")
 }
 
-fn curl(gateway: &Gateway, authority: &Authority, arguments: &[&str]) -> Output {
+pub(super) fn curl(gateway: &Gateway, authority: &Authority, arguments: &[&str]) -> Output {
     let port = gateway.address().rsplit(':').next().expect("a port").to_owned();
     let url = format!("https://a.example:{port}/path");
     let mut command = Command::new("curl");
@@ -277,7 +203,7 @@ fn a_revoked_client_is_refused() {
 }
 
 /// A gateway that speaks TLS to another, which speaks it to clients.
-fn chained(behind: &Gateway, tls: Value) -> Gateway {
+pub(super) fn chained(behind: &Gateway, tls: Value) -> Gateway {
     let port = behind.address().rsplit(':').next().expect("a port").to_owned();
     Gateway::start(json!({
         "listeners": [{ "name": "public" }],

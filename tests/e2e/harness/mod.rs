@@ -1,5 +1,6 @@
 //! What the tests are made of: a gateway (the real binary), origins behind it and clients before it, all on real sockets.
 
+mod authority;
 mod client;
 pub mod config;
 mod gateway;
@@ -13,6 +14,7 @@ mod temp;
 use std::thread;
 use std::time::{Duration, Instant};
 
+pub use authority::Authority;
 pub use client::Client;
 pub use gateway::{Gateway, free_port, postern};
 pub use message::{Framing, Message, latin1};

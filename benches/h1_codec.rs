@@ -79,6 +79,7 @@ fn encoding(criterion: &mut Criterion) {
     for (name, bytes) in [("request_short", SHORT_REQUEST), ("request_browser", BROWSER_REQUEST)] {
         let head = request(bytes, &mut slots);
         let forwarding = Forwarding {
+            client_cert: None,
             client: &client,
             proto: "http",
             host: head.host,

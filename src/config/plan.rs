@@ -224,6 +224,8 @@ pub struct ClientCertificatesPlan {
     pub roots: Vec<CertificateDer<'static>>,
     /// Lists of certificates that are not taken although one of `roots` signed them; each can be read.
     pub crls: Vec<CertificateRevocationListDer<'static>>,
+    /// Upstreams are told a client's certificate (RFC 9440).
+    pub forward: bool,
     /// Where the roots were read.
     pub ca_file: PathBuf,
     /// Where the revocation lists were read.

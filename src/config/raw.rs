@@ -192,6 +192,9 @@ pub(super) struct ClientCertificates {
     #[serde(default)]
     #[schemars(extend("default" = []))]
     pub crl: Vec<Option<String>>,
+    /// Send a client's certificate to upstreams, as Client-Cert (RFC 9440).
+    #[schemars(extend("default" = false))]
+    pub forward: Option<bool>,
 }
 
 /// What upstreams are told about the client, and whose word is taken for it.

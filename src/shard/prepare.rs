@@ -85,6 +85,7 @@ pub fn prepare(session: &mut Session, record: &mut Record) -> Option<Prepared> {
         client: session.client,
         trusted: session.trusted,
         encrypted: session.connection.transport.is_encrypted(),
+        client_cert: session.client_cert.as_deref(),
         is_last: session.is_last(),
     };
     let Connection { inbound, .. } = &mut session.connection;
@@ -145,6 +146,8 @@ pub struct Context<'a> {
     pub trusted: bool,
     /// The request came through TLS.
     pub encrypted: bool,
+    /// What upstreams hear of the client's certificate.
+    pub client_cert: Option<&'a str>,
     /// No further request is taken on this connection.
     pub is_last: bool,
 }
@@ -250,6 +253,7 @@ impl<'a> Context<'a> {
                 trusted: self.trusted,
                 x_forwarded: self.listener().forwarded.x_forwarded,
                 forwarded: self.listener().forwarded.forwarded,
+                client_cert: self.client_cert,
             },
             request_id: Some(RequestIdField { name: request_id::FIELD, value: record.id.as_bytes() }),
             edits: &route.request_fields,

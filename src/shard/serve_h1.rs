@@ -25,7 +25,7 @@ use super::transport::{HandshakeError, Sending, handshake};
 use super::{Phase, Shard, proxy_header, relay, serve_h2};
 use crate::config::plan::{ListenerPlan, covers};
 use crate::deadline::Deadline;
-use crate::logic::http::forwarded::ClientText;
+use crate::logic::http::forwarded::{self, ClientText};
 use crate::logic::http::h2::frames::PREFACE;
 use crate::logic::http::{BodyReader, HeadScan, ProblemKind};
 use crate::logic::proxy_protocol::Provenance;
@@ -46,6 +46,8 @@ pub struct Session {
     pub client: ClientText,
     /// What the PROXY header said that the connection began with. Boxed: most have none.
     pub provenance: Option<Box<Provenance>>,
+    /// What upstreams hear of the client's certificate, if there is one for them to hear of.
+    pub client_cert: Option<Box<str>>,
     /// Whether the peer's word is taken for who the client is.
     pub trusted: bool,
     /// Requests served on this connection.
@@ -89,6 +91,7 @@ impl Session {
             timer,
             client,
             provenance: None,
+            client_cert: None,
             trusted,
             served: 0,
             flushing: None,
@@ -306,7 +309,7 @@ async fn await_preface(session: &mut Session) -> Option<Agreed> {
 /// Shakes hands. `None` when that came to nothing.
 async fn begin_tls(session: &mut Session, config: Arc<ServerConfig>) -> Option<Agreed> {
     let shard = session.shard().clone();
-    let (id, listener) = (session.listener_id(), session.listener());
+    let (id, listener) = (session.listener_id(), &shard.plan.listeners[session.listener_id().index()]);
     let counters = &shard.counters.listeners[id.index()];
     let end = shard.now() + listener.timeouts.tls_handshake;
     // What came behind a PROXY header.
@@ -320,6 +323,7 @@ async fn begin_tls(session: &mut Session, config: Arc<ServerConfig>) -> Option<A
     match shaken.await {
         Ok((mut tls, content)) => {
             add(&counters.tls_handshakes, 1);
+            session.client_cert = client_cert(listener, &tls);
             let agreed = match tls.protocol() {
                 Some(HTTP2) => Agreed::Http2 { name: tls.take_asked() },
                 _ => Agreed::Http1,
@@ -330,10 +334,15 @@ async fn begin_tls(session: &mut Session, config: Arc<ServerConfig>) -> Option<A
         }
         Err(error) => {
             add(&counters.tls_handshake_failures, 1);
-            tracing::debug!(listener = shard.plan.listeners[id.index()].name, %error, "TLS handshake failed");
+            tracing::debug!(listener = listener.name, %error, "TLS handshake failed");
             None
         }
     }
+}
+
+fn client_cert(listener: &ListenerPlan, tls: &Tls) -> Option<Box<str>> {
+    listener.tls.as_ref()?.client_certificates.as_ref().filter(|clients| clients.forward)?;
+    tls.peer_certificate().map(|certificate| forwarded::client_cert(certificate).into())
 }
 
 /// Serves one request, whose first bytes are there.

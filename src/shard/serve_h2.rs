@@ -41,6 +41,8 @@ struct Shared {
     provenance: Provenance,
     trusted: bool,
     encrypted: bool,
+    /// What upstreams hear of the client's certificate.
+    client_cert: Option<Box<str>>,
     /// The name that the client asked for in its TLS handshake.
     name: Option<String>,
     outbox: Rc<Outbox>,
@@ -71,13 +73,14 @@ pub fn serving() -> Rc<Serving> {
 
 /// Serves a connection to its end; the client's preface is the next that comes, or some of it has come.
 pub async fn serve(session: Box<Session>, name: Option<String>) {
-    let Session { open, connection, timer, client, trusted, provenance, .. } = *session;
+    let Session { open, connection, timer, client, client_cert, trusted, provenance, .. } = *session;
     let now = open.shard.now();
     let shared = Rc::new(Shared {
         client,
         provenance: proxy_header::provenance(provenance.as_deref(), &connection.transport.stream),
         trusted,
         encrypted: connection.transport.is_encrypted(),
+        client_cert,
         name,
         outbox: Rc::default(),
         live: Cell::new(0),
@@ -314,6 +317,7 @@ async fn request(mut stream: Box<Stream>) {
         client: shared.client,
         trusted: shared.trusted,
         encrypted: shared.encrypted,
+        client_cert: shared.client_cert.as_deref(),
         is_last,
     };
     let parts = RequestParts {

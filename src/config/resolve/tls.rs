@@ -107,7 +107,7 @@ fn client_certificates(
         cx.choice(&place.key("mode"), Some(written), &raw::CLIENT_CERTIFICATE_MODES, assumed)
     });
     let Some(mode) = mode else {
-        let given = [("ca", raw.ca.is_some()), ("crl", !raw.crl.is_empty())];
+        let given = [("ca", raw.ca.is_some()), ("crl", !raw.crl.is_empty()), ("forward", raw.forward == Some(true))];
         for (key, _) in given.into_iter().filter(|(_, given)| *given) {
             let remedy = format!("write \"mode\": \"optional\" or \"required\", or leave \"{key}\" out");
             cx.complain(&place.key(key), "clients are not asked for certificates", remedy);
@@ -134,7 +134,8 @@ fn client_certificates(
         }
     }
     let (ca_file, roots) = ca?;
-    Some(ClientCertificatesPlan { mode, roots, crls, ca_file, crl_files })
+    let forward = raw.forward.unwrap_or(false);
+    Some(ClientCertificatesPlan { mode, roots, crls, forward, ca_file, crl_files })
 }
 
 fn server_name(cx: &mut Context<'_>, place: &Place<'_>, written: Option<&str>) -> Option<ServerName<'static>> {

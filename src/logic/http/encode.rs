@@ -121,7 +121,7 @@ pub fn request(out: &mut Vec<u8>, head: &RequestHead<'_>, plan: &RequestEncoding
             false
         }
         FieldKind::ContentLength | FieldKind::TransferEncoding | FieldKind::Expect | FieldKind::Host => false,
-        FieldKind::Underscored => false,
+        FieldKind::ClientCert | FieldKind::Underscored => false,
     });
 
     plan.forwarding.write(out, &head.fields, plan.edits);
@@ -302,7 +302,7 @@ fn response_keeps(kind: FieldKind, trailers: bool) -> bool {
         FieldKind::EndToEnd | FieldKind::Date | FieldKind::MaxForwards | FieldKind::Underscored => true,
         FieldKind::Forwarded | FieldKind::XForwardedFor | FieldKind::XForwardedHost => true,
         FieldKind::XForwardedPort | FieldKind::XForwardedProto | FieldKind::XForwardedOther => true,
-        FieldKind::XRealIp => true,
+        FieldKind::ClientCert | FieldKind::XRealIp => true,
         FieldKind::Trailer => trailers,
         FieldKind::Connection | FieldKind::HopByHop | FieldKind::Nominated | FieldKind::Te | FieldKind::Upgrade => {
             false

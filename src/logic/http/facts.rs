@@ -99,7 +99,7 @@ impl<'b> Facts<'b> {
             FieldKind::EndToEnd | FieldKind::HopByHop | FieldKind::Underscored | FieldKind::Nominated => {}
             FieldKind::Forwarded | FieldKind::Trailer | FieldKind::XForwardedFor | FieldKind::XForwardedHost => {}
             FieldKind::XForwardedPort | FieldKind::XForwardedProto | FieldKind::XForwardedOther => {}
-            FieldKind::XRealIp => {}
+            FieldKind::ClientCert | FieldKind::XRealIp => {}
         }
         if self.chunked && self.content_length.is_some() {
             return Err(FieldFault::LengthAndTransferEncoding);

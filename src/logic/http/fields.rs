@@ -22,6 +22,8 @@ pub(super) enum FieldKind {
     Underscored,
     /// Not hop-by-hop by its name, but the sender's `Connection` field takes it away.
     Nominated,
+    /// Speaks for the certificate of a client (RFC 9440). Only we know what it was, so nobody else's word passes.
+    ClientCert,
     Connection,
     ContentLength,
     Date,
@@ -54,12 +56,14 @@ const KNOWN: &[(&str, FieldKind)] = &[
     ("forwarded", FieldKind::Forwarded),
     ("connection", FieldKind::Connection),
     ("keep-alive", FieldKind::HopByHop),
+    ("client-cert", FieldKind::ClientCert),
     ("max-forwards", FieldKind::MaxForwards),
     ("content-length", FieldKind::ContentLength),
     ("x-forwarded-for", FieldKind::XForwardedFor),
     ("x-forwarded-host", FieldKind::XForwardedHost),
     ("x-forwarded-port", FieldKind::XForwardedPort),
     ("proxy-connection", FieldKind::HopByHop),
+    ("client-cert-chain", FieldKind::ClientCert),
     ("transfer-encoding", FieldKind::TransferEncoding),
     ("x-forwarded-proto", FieldKind::XForwardedProto),
     ("proxy-authenticate", FieldKind::HopByHop),
@@ -156,7 +160,7 @@ pub(super) fn is_protected(name: &[u8]) -> bool {
         FieldKind::EndToEnd => PROTECTED.iter().any(|(known, _)| octets::is_in_any_case(name, known.as_bytes())),
         FieldKind::HopByHop | FieldKind::Te | FieldKind::Trailer | FieldKind::Upgrade => false,
         FieldKind::Connection | FieldKind::ContentLength | FieldKind::Expect | FieldKind::Host => true,
-        FieldKind::Date | FieldKind::MaxForwards => true,
+        FieldKind::ClientCert | FieldKind::Date | FieldKind::MaxForwards => true,
         FieldKind::Forwarded | FieldKind::TransferEncoding | FieldKind::XForwardedFor | FieldKind::XForwardedHost => {
             true
         }
@@ -435,6 +439,8 @@ mod tests {
             ("Host", FieldKind::Host),
             ("Expect", FieldKind::Expect),
             ("Max-Forwards", FieldKind::MaxForwards),
+            ("Client-Cert", FieldKind::ClientCert),
+            ("Client-Cert-Chain", FieldKind::ClientCert),
             ("Upgrade", FieldKind::Upgrade),
             ("Trailer", FieldKind::Trailer),
             ("X-Real-IP", FieldKind::XRealIp),
@@ -481,6 +487,8 @@ mod tests {
             "Expect",
             "X-Forwarded-For",
             "X-Forwarded-User",
+            "Client-Cert",
+            "Client-Cert-Chain",
             "Max-Forwards",
             "Date",
         ] {

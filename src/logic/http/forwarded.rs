@@ -1,10 +1,14 @@
-//! What an upstream is told about the client: `X-Forwarded-*` and `Forwarded` (RFC 7239).
+//! What an upstream is told about the client: `X-Forwarded-*`, `Forwarded` (RFC 7239) and `Client-Cert` (RFC 9440).
 //!
 //! A client can write these fields as well as we can, those that we never write too. So what came is removed, unless the peer is a
-//! trusted proxy: then its word about the client before it is kept, and our own about the peer is added behind it.
+//! trusted proxy: then its word about the client before it is kept, and our own about the peer is added behind it. Of certificates nobody's word
+//! is taken: `Client-Cert` says what was proven to us.
 
 use std::fmt::Write;
 use std::net::{IpAddr, Ipv6Addr};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 
 use super::encode::field;
 use super::fields::{FieldKind, Fields};
@@ -25,6 +29,17 @@ pub struct Forwarding<'a> {
     pub x_forwarded: bool,
     /// Send `Forwarded`.
     pub forwarded: bool,
+    /// What `Client-Cert` says; `None` sends none.
+    pub client_cert: Option<&'a str>,
+}
+
+/// A certificate in DER as `Client-Cert` gives it (RFC 9440 section 2.2): a byte sequence of RFC 8941.
+pub fn client_cert(certificate: &[u8]) -> String {
+    let mut text = String::with_capacity(certificate.len().div_ceil(3) * 4 + 2);
+    text.push(':');
+    STANDARD.encode_string(certificate, &mut text);
+    text.push(':');
+    text
 }
 
 /// The peer's address as text, made once for a connection.
@@ -107,6 +122,9 @@ impl Forwarding<'_> {
             self.write_forwarded_element(out);
             out.extend_from_slice(b"\r\n");
         }
+        if let Some(certificate) = self.client_cert.filter(|_| !touches(edits, b"client-cert")) {
+            field(out, b"Client-Cert", certificate.as_bytes());
+        }
     }
 
     fn write_x_forwarded(&self, out: &mut Vec<u8>, fields: &Fields<'_>, edits: &FieldEdits) {
@@ -169,6 +187,16 @@ pub(super) fn touches(edits: &FieldEdits, name: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_certificate_is_a_byte_sequence_with_padding_and_without_line_ends() {
+        for (certificate, expected) in
+            [(&b""[..], "::"), (b"f", ":Zg==:"), (b"foob", ":Zm9vYg==:"), (b"\xff\xfe\xfb", "://77:")]
+        {
+            assert_eq!(client_cert(certificate), expected);
+        }
+        assert_eq!(client_cert(&[0; 300]).len(), 402);
+    }
 
     #[test]
     fn addresses_are_written_in_their_shortest_common_form() {

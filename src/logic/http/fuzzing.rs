@@ -127,6 +127,7 @@ pub fn round_trip(bytes: &[u8]) {
         host: head.host,
         framing: head.framing,
         forwarding: Forwarding {
+            client_cert: None,
             client: &client,
             proto: "http",
             host: "",

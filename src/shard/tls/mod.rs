@@ -172,6 +172,15 @@ impl Tls {
         if self.failed { Err(Error::General("it has failed before".to_owned())) } else { Ok(()) }
     }
 
+    /// What the peer has proven to be its own, now or in the session that was resumed; in DER.
+    pub fn peer_certificate(&self) -> Option<&[u8]> {
+        let certificates = match &self.side {
+            Side::Server(connection) => connection.peer_certificates(),
+            Side::Client(connection) => connection.peer_certificates(),
+        };
+        certificates?.first().map(AsRef::as_ref)
+    }
+
     /// Takes the records that are to go out by themselves: of the handshake, and the alert after an error.
     pub fn take_own(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.own)

@@ -10,6 +10,7 @@ mod origin;
 pub mod peers;
 mod socket;
 mod temp;
+mod tls_client;
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -21,6 +22,7 @@ pub use message::{Framing, Message, latin1};
 pub use metrics::Metrics;
 pub use origin::{Origin, Peer, Received, ok};
 pub use temp::TempDir;
+pub use tls_client::{TlsCaller, certificate_in};
 
 /// How long anything may take that must happen. No test passes or fails by how much less it took.
 pub const PATIENCE: Duration = Duration::from_secs(10);

@@ -6,6 +6,7 @@ use super::super::head::{HeadLimits, Parsed};
 use super::super::request::parse_request;
 use super::super::response::{ResponseContext, parse_response};
 use super::*;
+use crate::config::secret::Text;
 
 const LIMITS: HeadLimits = HeadLimits { bytes: 4096, fields: 32, target: 1024 };
 
@@ -26,6 +27,7 @@ fn sent_with(edits: &FieldEdits, came: &str, change: impl FnOnce(&mut RequestEnc
         host: head.host,
         framing: head.framing,
         forwarding: Forwarding {
+            client_cert: None,
             client: &client,
             proto: "http",
             host: head.host,
@@ -201,12 +203,42 @@ fn a_client_is_spoken_for_by_us_and_by_those_we_trust() {
         [(v6, "\"[2001:db8::1]\"", "X-Forwarded-For: 2001:db8::1\r\n"), (ClientText::unknown(), "unknown", "")]
     {
         let mut out = Vec::new();
-        let forwarding =
-            Forwarding { client: &client, proto: "http", host: "", trusted: false, x_forwarded: true, forwarded: true };
+        let forwarding = Forwarding {
+            client: &client,
+            proto: "http",
+            host: "",
+            trusted: false,
+            x_forwarded: true,
+            forwarded: true,
+            client_cert: None,
+        };
         forwarding.write(&mut out, &Fields { bytes: b"", lines: &[], nominates: false }, &NO_EDITS);
         let expected = format!("{x_forwarded_for}X-Forwarded-Proto: http\r\nForwarded: for={for_};proto=http\r\n");
         assert_eq!(String::from_utf8_lossy(&out), expected);
     }
+}
+
+#[test]
+fn of_a_clients_certificate_only_our_own_word_goes_on() {
+    let came = get("Client-Cert: :a:\r\nA: b\r\nCLIENT-CERT-CHAIN: :c:\r\nclient_cert: :d:\r\nclient-cert: :e:\r\n");
+    let set =
+        FieldEdits { set: vec![("client-cert".to_owned(), Text::Plain("set".to_owned()))], ..FieldEdits::default() };
+    let remove = FieldEdits { remove: vec!["client-cert".to_owned()], ..FieldEdits::default() };
+    for (edits, trusted, client_cert, expected) in [
+        (&NO_EDITS, false, None, "Via: 1.1 postern\r\n"),
+        (&NO_EDITS, true, None, "Via: 1.1 postern\r\n"),
+        (&NO_EDITS, true, Some(":zz:"), "Client-Cert: :zz:\r\nVia: 1.1 postern\r\n"),
+        (&set, false, Some(":zz:"), "Via: 1.1 postern\r\nclient-cert: set\r\n"),
+        (&remove, false, Some(":zz:"), "Via: 1.1 postern\r\n"),
+    ] {
+        let text = sent_with(edits, &came, |plan| {
+            plan.forwarding.trusted = trusted;
+            plan.forwarding.client_cert = client_cert;
+        });
+        assert_eq!(text, format!("GET / HTTP/1.1\r\nHost: a\r\nA: b\r\n{expected}\r\n"));
+    }
+    let response = returned("HTTP/1.1 204 No Content\r\nClient-Cert: :a:\r\n\r\n", ResponseContext::default(), |_| {});
+    assert!(response.contains("Client-Cert: :a:\r\n"), "{response}");
 }
 
 #[test]

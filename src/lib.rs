@@ -31,7 +31,8 @@
 //! 4. `shard::relay` moves content both ways at once, out of the buffers that it came into.
 //! 5. `shard::record` counts and logs. The future goes back to the others.
 //!
-//! Meanwhile the core sleeps in one place only, `shard::driver`: everything that tasks queued travels with one system call.
+//! Meanwhile the core sleeps in one place only, `shard::driver`: everything that tasks queued travels with one system call. Names and files that may
+//! change are looked at by threads beside the shards (`shard::lookup`, `shard::renewal`), which tell every shard by [`mesh`].
 
 #![cfg_attr(
     test,

@@ -57,6 +57,8 @@ enum Command {
     ///
     /// The first signal drains: no new connections, `Connection: close` on what is still answered, and an end when all is answered or after
     /// `drain_timeout`. A second signal ends at once.
+    ///
+    /// SIGHUP looks at once whether certificates were renewed, which otherwise happens every two seconds.
     Run { file: PathBuf },
     /// Say everything that is wrong with FILE, and change nothing
     Check {

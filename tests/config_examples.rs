@@ -91,7 +91,7 @@ fn the_certificates_of_the_examples_are_good_for_a_handshake() {
     let mut roots = RootCertStore::empty();
     assert_eq!(roots.add_parsable_certificates(clients.roots.clone()), (1, 0));
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
-    let verifier = verifier.with_crls(clients.crls.clone()).build().unwrap();
+    let verifier = verifier.with_crls(clients.crls.iter().flatten().cloned()).build().unwrap();
     let server = ServerConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions();
     let server = server.unwrap().with_client_cert_verifier(verifier);
     let server = server.with_cert_resolver(certified(&listener.certificates[0]));

@@ -9,12 +9,13 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use rustls::crypto::aws_lc_rs;
+use aws_lc_rs::digest;
+use rustls::crypto::aws_lc_rs as provider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use rustls::{Error as TlsError, InconsistentKeys, SignatureAlgorithm};
-use webpki::{BorrowedCertRevocationList, EndEntityCert, anchor_from_trusted_cert};
+use webpki::{EndEntityCert, OwnedCertRevocationList, anchor_from_trusted_cert};
 use zeroize::Zeroizing;
 
 use super::limits;
@@ -159,7 +160,7 @@ pub fn pair(
 
 /// Whether TLS can sign with the key, and as the first certificate of the chain; then the key's algorithm.
 fn check_pair(chain: &[CertificateDer<'static>], key: &PrivateKey) -> Result<SignatureAlgorithm, PemError> {
-    let key = aws_lc_rs::sign::any_supported_type(key.expose()).map_err(|_| PemError::BadKey)?;
+    let key = provider::sign::any_supported_type(key.expose()).map_err(|_| PemError::BadKey)?;
     let algorithm = key.algorithm();
     match CertifiedKey::new(chain.to_vec(), key).keys_match() {
         Ok(()) | Err(TlsError::InconsistentKeys(InconsistentKeys::Unknown)) => Ok(algorithm),
@@ -188,10 +189,20 @@ pub fn read_roots(file: &Path) -> Result<Vec<CertificateDer<'static>>, PemError>
 pub fn read_revocation_lists(file: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>, PemError> {
     let lists = sections::<CertificateRevocationListDer<'static>>(&read(file)?)?;
     for (index, list) in lists.iter().enumerate() {
-        BorrowedCertRevocationList::from_der(list)
+        OwnedCertRevocationList::from_der(list)
             .map_err(|source| PemError::BadRevocationList { number: index + 1, source })?;
     }
     if lists.is_empty() { Err(PemError::NoRevocationList) } else { Ok(lists) }
+}
+
+/// What tells the content of a file from any other.
+///
+/// # Errors
+///
+/// It cannot be read, or is too long to be of any use.
+pub fn fingerprint(file: &Path) -> Result<[u8; 32], PemError> {
+    let hash = digest::digest(&digest::SHA256, &read(file)?);
+    Ok(hash.as_ref().try_into().expect("SHA-256 has 32 bytes"))
 }
 
 /// Every section of one kind.

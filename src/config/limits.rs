@@ -217,6 +217,9 @@ pub const PEM_FILE: u64 = 16 * MIB;
 /// Certificates of one listener. One with its chain and key is about 8 KiB: at most 32 MiB.
 pub const CERTIFICATES: usize = 4096;
 
+/// How often the files of certificates are looked at. A look that finds nothing new costs some microseconds for each file, outside of the shards.
+pub const CERTIFICATE_LOOK: Duration = seconds(2);
+
 /// Files with revocation lists of one listener: at most 64 x 16 MiB = 1 GiB, if somebody has such lists.
 pub const REVOCATION_FILES: usize = 64;
 

@@ -15,10 +15,12 @@ mod pattern;
 pub mod plan;
 mod raw;
 mod reference;
+pub mod reread;
 mod resolve;
 pub mod secret;
 mod shape;
 mod units;
+pub mod validity;
 
 use std::fs::File;
 use std::io::{self, Read};

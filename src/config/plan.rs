@@ -5,13 +5,14 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rustls::SignatureAlgorithm;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, ServerName};
 
 use super::pattern::PathPattern;
 use super::secret::{PrivateKey, Text};
+use super::validity;
 use crate::ids::{ListenerId, UpstreamId};
 
 /// One configuration, ready to run.
@@ -198,7 +199,7 @@ impl AsRef<[String]> for CertificatePlan {
 }
 
 /// A certificate to show, with the key that belongs to it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CertificatePlan {
     /// The certificate itself first, then those that lead to its root. Never empty.
     pub chain: Vec<CertificateDer<'static>>,
@@ -215,15 +216,22 @@ pub struct CertificatePlan {
     pub key_file: PathBuf,
 }
 
+impl CertificatePlan {
+    /// When clients begin to refuse it; `None` if it does not say so in a way that can be read.
+    pub fn not_after(&self) -> Option<SystemTime> {
+        self.chain.first().and_then(|certificate| validity::not_after(certificate))
+    }
+}
+
 /// Which certificates clients may, or have to, show.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientCertificatesPlan {
     /// What becomes of a client that shows none.
     pub mode: ClientCertificateMode,
     /// Whose certificates are taken; never empty, and each can be the end of a chain.
     pub roots: Vec<CertificateDer<'static>>,
-    /// Lists of certificates that are not taken although one of `roots` signed them; each can be read.
-    pub crls: Vec<CertificateRevocationListDer<'static>>,
+    /// Lists of certificates that are not taken although one of `roots` signed them, by file; each can be read.
+    pub crls: Vec<Vec<CertificateRevocationListDer<'static>>>,
     /// Upstreams are told a client's certificate (RFC 9440).
     pub forward: bool,
     /// Where the roots were read.

@@ -17,7 +17,7 @@ use std::time::Duration;
 use crossbeam_queue::ArrayQueue;
 
 pub use lane::{Lane, LaneEnd, lane};
-pub use message::{Control, Message, News};
+pub use message::{CertificateReport, Control, Message, News};
 
 use crate::ids::ShardId;
 use crate::ring::{Doorbell, Ring};

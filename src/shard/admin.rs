@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-use super::counters::Counters;
+use super::counters::{self, Counters};
 use super::{Phase, Shard};
 use crate::mesh::Control;
 use crate::ring::Timer;
@@ -45,7 +45,9 @@ pub async fn answer(shard: &Rc<Shard>, path: &str) -> Option<Answer> {
 async fn metrics(shard: &Rc<Shard>) -> Option<String> {
     let mut counts = ask_all(shard).await?;
     counts.push(shard.count());
-    Some(Counters::sum(&shard.plan, &counts).render(&shard.plan))
+    let mut text = Counters::sum(&shard.plan, &counts).render(&shard.plan);
+    counters::render_certificates(&mut text, &shard.certificates.borrow());
+    Some(text)
 }
 
 /// The counts of all other shards; `None` when one does not answer. While they drain nobody is asked: one that is over reads no mail any more.

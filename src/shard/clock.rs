@@ -8,7 +8,7 @@ pub fn now() -> Instant {
     Instant::now()
 }
 
-/// The wall clock, which is only ever shown.
+/// The wall clock, for what is shown and for the ends of certificates.
 #[expect(clippy::disallowed_methods, reason = "the one place that reads the clock")]
 pub fn wall() -> SystemTime {
     SystemTime::now()

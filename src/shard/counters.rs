@@ -5,11 +5,12 @@
 
 use std::cell::Cell;
 use std::fmt::Write;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crate::config::plan::Plan;
 use crate::logic::http::h2::frames::Flood;
 use crate::logic::http::problem::{self, ProblemKind};
+use crate::mesh::CertificateReport;
 
 /// What a family's values mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -253,6 +254,37 @@ impl Counters {
             &[self.shard.cells().map(Cell::get).collect()],
         );
         out
+    }
+}
+
+const CERTIFICATE_RELOADS: Family = Family {
+    name: "postern_certificate_reloads_total",
+    kind: MetricKind::Counter,
+    help: "Certificates, bundles and revocation lists that were taken over because their files had changed.",
+};
+
+const CERTIFICATE_RELOAD_FAILURES: Family = Family {
+    name: "postern_certificate_reload_failures_total",
+    kind: MetricKind::Counter,
+    help: "Files of certificates that had changed and were of no use: what was read before stayed in use.",
+};
+
+const CERTIFICATE_NOT_AFTER: Family = Family {
+    name: "postern_certificate_not_after_seconds",
+    kind: MetricKind::Gauge,
+    help: "When the certificate in use ends, in seconds since 1970, by the file of its chain.",
+};
+
+/// Appends what there is to tell about the files of certificates: as many series as the plan names chains.
+pub fn render_certificates(out: &mut String, report: &CertificateReport) {
+    for (family, count) in [(CERTIFICATE_RELOADS, report.renewed), (CERTIFICATE_RELOAD_FAILURES, report.refused)] {
+        render_head(out, &family);
+        render_sample(out, family.name, &[], count);
+    }
+    render_head(out, &CERTIFICATE_NOT_AFTER);
+    for (file, not_after) in &report.not_after {
+        let seconds = not_after.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+        render_sample(out, CERTIFICATE_NOT_AFTER.name, &[&label("file", &file.to_string_lossy())], seconds);
     }
 }
 

@@ -10,15 +10,16 @@ use std::time::Instant;
 
 use socket2::SockAddr;
 
-use super::Shard;
 use super::client::ClientEnd;
 use super::connection::Connection;
 use super::counters::add;
 use super::proxy_header;
 use super::tls::Tls;
 use super::tls::contexts::UpstreamContext;
-use super::transport::{HandshakeError, Transport, handshake};
+use super::transport::{HandshakeError, Lifetime, Transport, handshake};
+use super::{Shard, clock};
 use crate::config::plan::SocketAddress;
+use crate::config::validity;
 use crate::deadline::Deadline;
 use crate::ids::UpstreamId;
 use crate::logic::exchange::DialFault;
@@ -43,10 +44,11 @@ impl Lease {
     }
 
     /// Keeps the connection for the next request. The caller knows that it is between two messages; a peer that has sent more than its message is
-    /// dropped, and one that does so later, or closes, is found out before the next use.
+    /// dropped, and one that does so later, or closes, is found out before the next use. One that was opened with other certificates than are in use now is
+    /// dropped, too.
     pub fn keep(mut self) {
         let Some(mut connection) = self.connection.take() else { return };
-        if connection.inbound.has_bytes() {
+        if connection.inbound.has_bytes() || self.shard.is_outdated(self.upstream, &connection) {
             self.connection = Some(connection);
             return;
         }
@@ -129,17 +131,19 @@ impl Dialer<'_, '_> {
         let plan = &self.shard.plan.upstreams[upstream.index()];
         let bound = self.deadline.bound(now, plan.timeouts.connect);
         let header = plan.proxy_protocol.map(|version| proxy_header::write(version, &self.client.provenance()));
-        let tls = self.shard.tls.upstreams[upstream.index()].as_ref();
+        let tls = self.shard.tls.borrow_mut().for_dial(upstream, now);
         let connecting = std::pin::pin!(async {
             let stream = connect(self.shard, &address, header).await.map_err(HandshakeError::Stream)?;
-            let Some(UpstreamContext { config, names }) = tls else { return Ok(Transport::plain(stream)) };
-            let name = names[usize::from(endpoint)].clone();
+            let Some(context) = tls else { return Ok(Transport::plain(stream)) };
+            let name = context.names[usize::from(endpoint)].clone();
             let mut timer = Timer::new(&self.shard.ring);
-            let mut tls = Box::new(Tls::client(config.clone(), name)?);
+            let mut tls = Box::new(Tls::client(context.config.clone(), name)?);
             // No content comes before it was asked for.
             Box::pin(handshake(&stream, &mut tls, &[], &mut timer, bound.at)).await?;
+            let lifetime = lifetime(&context, &tls, self.shard.now());
+            self.shard.tls.borrow_mut().opened(upstream, lifetime);
             let mut transport = Transport::plain(stream);
-            transport.encrypt(*tls);
+            transport.encrypt(*tls, Some(lifetime));
             Ok(transport)
         });
         let outcome = self.timer.within(bound.at, unless_gone(self.client, connecting)).await;
@@ -186,6 +190,14 @@ impl Dialer<'_, '_> {
             }
         }
     }
+}
+
+/// The ends of certificates are of the wall clock, which may be set while the connection lives; what counts is how far off they are now.
+fn lifetime(context: &UpstreamContext, tls: &Tls, now: Instant) -> Lifetime {
+    let of_peer = tls.peer_certificate().and_then(validity::not_after);
+    let not_after = context.not_after.into_iter().chain(of_peer).min();
+    let left = not_after.map(|end| end.duration_since(clock::wall()).unwrap_or_default() + validity::LAST_SECOND);
+    Lifetime { generation: context.generation, end: left.and_then(|left| now.checked_add(left)) }
 }
 
 /// Connects, and sends the PROXY header if there is to be one: before anything else, TLS included.

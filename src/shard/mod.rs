@@ -21,6 +21,7 @@ mod prepare;
 mod proxy_header;
 mod record;
 mod relay;
+mod renewal;
 mod respond;
 mod reuse;
 mod run_exchange;
@@ -52,12 +53,12 @@ use serve_h1::Serving;
 use tls::contexts::Contexts;
 
 use crate::config::plan::Plan;
-use crate::ids::ShardId;
+use crate::ids::{ShardId, UpstreamId};
 use crate::logic::http::FieldSlots;
 use crate::logic::http::request_id::{RequestId, RequestIds};
 use crate::logic::route::RouteTable;
 use crate::logic::state::ShardState;
-use crate::mesh::{Control, Lane, Mesh, Message, News, Port};
+use crate::mesh::{CertificateReport, Control, Lane, Mesh, Message, News, Port};
 use crate::ring::{Ring, Timer};
 
 /// How often a shard looks after what has no event of its own: idle connections that went stale, the access log.
@@ -68,7 +69,7 @@ pub struct Shard {
     pub id: ShardId,
     pub plan: Arc<Plan>,
     pub routes: Arc<RouteTable>,
-    pub tls: Contexts,
+    pub tls: RefCell<Contexts>,
     pub ring: Rc<Ring>,
     pub counters: Counters,
     pub access_log: Option<AccessLog>,
@@ -78,6 +79,7 @@ pub struct Shard {
     state: RefCell<ShardState<Box<Connection>>>,
     port: RefCell<Port>,
     questions: RefCell<admin::Questions>,
+    certificates: RefCell<Arc<CertificateReport>>,
     request_ids: RefCell<RequestIds>,
     pub date: RefCell<Date>,
     /// Where the fields of the head lie that is being looked at.
@@ -135,6 +137,7 @@ impl Shard {
             state: RefCell::new(ShardState::new(&plan, id.index(), port.shards(), seed)),
             port: RefCell::new(port),
             questions: RefCell::default(),
+            certificates: RefCell::default(),
             request_ids: RefCell::new(RequestIds::new([seed, RandomState::new().hash_one(seed)])),
             date: RefCell::default(),
             slots: RefCell::default(),
@@ -147,7 +150,7 @@ impl Shard {
             connections: Cell::new(0),
             plan,
             routes,
-            tls,
+            tls: RefCell::new(tls),
             ring,
         };
         shard.date.borrow_mut().update(clock::wall());
@@ -216,6 +219,16 @@ impl Shard {
                 Message::Control(Control::Counts { question, values }) => {
                     self.questions.borrow_mut().answer(question, values);
                 }
+                Message::Control(Control::ListenerTls { listener, config }) => {
+                    self.tls.borrow_mut().listeners[listener.index()] = Some(config);
+                }
+                Message::Control(Control::UpstreamTls { upstream, config, not_after }) => {
+                    self.tls.borrow_mut().renew_upstream(upstream, &config, not_after);
+                    self.with(|state, now| {
+                        state.upstream(upstream).evict(now, |connection| self.is_outdated(upstream, connection))
+                    });
+                }
+                Message::Control(Control::Certificates(report)) => drop(self.certificates.replace(report)),
             }
         }
         self.port.borrow_mut().flush(&self.ring);
@@ -251,11 +264,20 @@ impl Shard {
     fn tick(&self) {
         self.date.borrow_mut().update(clock::wall());
         self.with(|state, now| {
-            for (_, upstream) in state.upstreams() {
-                upstream.evict(now, |connection| connection.is_disturbed());
+            for (id, upstream) in state.upstreams() {
+                upstream.evict(now, |connection| self.is_outdated(id, connection) || connection.is_disturbed());
             }
         });
         self.flush_access_log();
+    }
+
+    /// Whether no further request may use a connection to the upstream: it would be opened another way now, or a certificate that it was opened with has
+    /// ended since.
+    pub fn is_outdated(&self, upstream: UpstreamId, connection: &Connection) -> bool {
+        let Some(lifetime) = connection.transport.lifetime() else { return false };
+        let tls = self.tls.borrow();
+        let generation = tls.upstreams[upstream.index()].as_ref().map(|context| context.generation);
+        generation != Some(lifetime.generation) || lifetime.end.is_some_and(|end| end <= self.now())
     }
 
     fn flush_access_log(&self) {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use rustls::ServerConfig;
+use rustls::{CertificateError, ServerConfig};
 
 use super::client::{Answered, Client, ClientEnd};
 use super::connection::Connection;
@@ -22,8 +22,9 @@ use super::reuse::Slots;
 use super::tls::Tls;
 use super::tls::contexts::HTTP2;
 use super::transport::{HandshakeError, Sending, handshake};
-use super::{Phase, Shard, proxy_header, relay, serve_h2};
+use super::{Phase, Shard, clock, proxy_header, relay, serve_h2};
 use crate::config::plan::{ListenerPlan, covers};
+use crate::config::validity;
 use crate::deadline::Deadline;
 use crate::logic::http::forwarded::{self, ClientText};
 use crate::logic::http::h2::frames::PREFACE;
@@ -46,7 +47,7 @@ pub struct Session {
     pub client: ClientText,
     /// What the PROXY header said that the connection began with. Boxed: most have none.
     pub provenance: Option<Box<Provenance>>,
-    /// What upstreams hear of the client's certificate, if there is one for them to hear of.
+    /// What upstreams hear of the client's certificate, if there is one for them to hear of. It came in a handshake message, which has 64 KiB at most.
     pub client_cert: Option<Box<str>>,
     /// Whether the peer's word is taken for who the client is.
     pub trusted: bool,
@@ -247,7 +248,7 @@ pub async fn serve(mut session: Box<Session>) {
     if !session.listener().proxy_headers_from.is_empty() && !Box::pin(proxy_header::take(&mut session)).await {
         return;
     }
-    let tls = session.shard().tls.listeners[session.listener_id().index()].clone();
+    let tls = session.shard().tls.borrow().listeners[session.listener_id().index()].clone();
     // Large, and soon over: what waits for requests is small.
     let agreed = match tls {
         Some(config) => Box::pin(begin_tls(&mut session, config)).await,
@@ -318,7 +319,12 @@ async fn begin_tls(session: &mut Session, config: Arc<ServerConfig>) -> Option<A
     let shaken = async {
         let mut tls = Tls::server(config)?;
         let content = handshake(&transport.stream, &mut tls, &first, &mut session.timer, end).await?;
-        Ok::<_, HandshakeError>((tls, content))
+        // In a session that is resumed it was verified some time ago, and a session can be resumed for ever.
+        let not_after = tls.peer_certificate().and_then(validity::not_after);
+        match not_after.is_some_and(|end| end + validity::LAST_SECOND <= clock::wall()) {
+            true => Err(HandshakeError::Tls(CertificateError::Expired.into())),
+            false => Ok((tls, content)),
+        }
     };
     match shaken.await {
         Ok((mut tls, content)) => {
@@ -328,7 +334,7 @@ async fn begin_tls(session: &mut Session, config: Arc<ServerConfig>) -> Option<A
                 Some(HTTP2) => Agreed::Http2 { name: tls.take_asked() },
                 _ => Agreed::Http1,
             };
-            transport.encrypt(tls);
+            transport.encrypt(tls, None);
             inbound.put_bytes(content);
             Some(agreed)
         }

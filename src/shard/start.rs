@@ -11,14 +11,14 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use glommio::{LocalExecutorBuilder, Placement};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use socket2::Socket;
 
 use super::access_log;
 use super::bind::{BACKLOG, Claims, Sockets, bind_all};
 use super::listen::{Door, accept_until_drained};
 use super::tls::contexts::{Contexts, SetupError};
-use super::{Phase, Shard, clock, driver, lookup, task};
+use super::{Phase, Shard, clock, driver, lookup, renewal, task};
 use crate::config::plan::Plan;
 use crate::ids::{ListenerId, ShardId};
 use crate::logic::route::RouteTable;
@@ -78,7 +78,8 @@ pub fn run(plan: Plan, ready: impl FnOnce()) -> Result<Ended, StartError> {
     let open_files = probe::raise_open_files();
     let plan = Arc::new(plan);
     let (events, inbox) = mpsc::channel();
-    watch_signals(events.clone())?;
+    let (look, looks) = mpsc::channel();
+    watch_signals(events.clone(), look)?;
     let Sockets { per_shard, claims } = bind_all(&plan)?;
     let log_written = || {
         let events = events.clone();
@@ -88,13 +89,15 @@ pub fn run(plan: Plan, ready: impl FnOnce()) -> Result<Ended, StartError> {
     let log = log.map_err(StartError::AccessLog)?;
 
     let mesh = Mesh::new(plan.cpus.len());
-    let mut threads = start_shards(&plan, &mesh, per_shard, log.clone(), &events)?;
+    let tls = Contexts::new(&plan).map_err(StartError::Tls)?;
+    let mut threads = start_shards(&plan, &tls, &mesh, per_shard, log.clone(), &events)?;
     // Two rounds: every shard is warm before one listens, and every shard listens before the gateway is ready.
     await_shards(&inbox, &mut threads)?;
     lookup::start(&plan, &mesh, LOOKUP_PATIENCE).map_err(StartError::Thread)?;
     claims.check()?;
     mesh.shards().for_each(|shard| mesh.command(shard, Control::Open));
     await_shards(&inbox, &mut threads)?;
+    renewal::start(&plan, tls, &mesh, looks).map_err(StartError::Thread)?;
     mesh.shards().for_each(|shard| mesh.command(shard, Control::Ready));
     tracing::info!(shards = threads.len(), open_files, "serving");
     ready();
@@ -144,9 +147,17 @@ enum Event {
     Signal,
 }
 
-fn watch_signals(events: mpsc::Sender<Event>) -> Result<(), StartError> {
-    let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT]).map_err(StartError::Thread)?;
-    let watch = move || signals.forever().take_while(|_| events.send(Event::Signal).is_ok()).for_each(drop);
+/// `SIGTERM` and `SIGINT` become events; `SIGHUP` asks to `look` at the files of certificates, which nobody need listen to.
+fn watch_signals(events: mpsc::Sender<Event>, look: mpsc::Sender<()>) -> Result<(), StartError> {
+    let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(StartError::Thread)?;
+    let tell = move |signal| match signal {
+        SIGHUP => {
+            let _ = look.send(());
+            true
+        }
+        _ => events.send(Event::Signal).is_ok(),
+    };
+    let watch = move || signals.forever().take_while(|signal| tell(*signal)).for_each(drop);
     std::thread::Builder::new().name("signals".into()).spawn(watch).map_err(StartError::Thread)?;
     Ok(())
 }
@@ -210,13 +221,13 @@ type ShardThread = glommio::ExecutorJoinHandle<()>;
 
 fn start_shards(
     plan: &Arc<Plan>,
+    tls: &Contexts,
     mesh: &Mesh,
     sockets: Vec<Vec<(ListenerId, OwnedFd)>>,
     lane: Option<Lane>,
     events: &mpsc::Sender<Event>,
 ) -> Result<Vec<ShardThread>, StartError> {
     let routes = Arc::new(RouteTable::new(plan));
-    let tls = Contexts::new(plan).map_err(StartError::Tls)?;
     let gauges: Vec<Gauge> = plan.listeners.iter().map(|it| Gauge::new(it.limits.max_connections)).collect();
     let mut threads = Vec::new();
     for (id, sockets) in mesh.shards().zip(sockets) {

@@ -12,7 +12,21 @@ use crate::ring::{Buf, Expect, Outgoing, Posted, Size, Stream, Timer};
 /// A connected stream, with its TLS if it has any.
 pub struct Transport {
     pub stream: Stream,
-    tls: Option<Box<RefCell<Tls>>>,
+    tls: Option<Box<Encryption>>,
+}
+
+struct Encryption {
+    tls: RefCell<Tls>,
+    lifetime: Option<Lifetime>,
+}
+
+/// How long a connection to an upstream is as good as a new one.
+#[derive(Clone, Copy, Debug)]
+pub struct Lifetime {
+    /// Of the [`UpstreamContext`](super::tls::contexts::UpstreamContext) that it was opened with.
+    pub generation: u32,
+    /// When the first of the certificates ends that its two sides have shown.
+    pub end: Option<Instant>,
 }
 
 /// Bytes that have come in.
@@ -68,9 +82,14 @@ impl Transport {
         Self { stream, tls: None }
     }
 
-    /// From here on everything goes through `tls`, whose handshake is over.
-    pub fn encrypt(&mut self, tls: Tls) {
-        self.tls = Some(Box::new(RefCell::new(tls)));
+    /// From here on everything goes through `tls`, whose handshake is over. Connections to upstreams have a `lifetime`.
+    pub fn encrypt(&mut self, tls: Tls, lifetime: Option<Lifetime>) {
+        self.tls = Some(Box::new(Encryption { tls: RefCell::new(tls), lifetime }));
+    }
+
+    /// Of an encrypted connection to an upstream.
+    pub fn lifetime(&self) -> Option<Lifetime> {
+        self.tls.as_ref()?.lifetime
     }
 
     /// Whether nobody on the way can read it.
@@ -83,9 +102,9 @@ impl Transport {
     /// # Errors
     /// TLS has failed: nothing more can be sent.
     pub fn seal(&self, outgoing: Outgoing) -> io::Result<Departing> {
-        let Some(tls) = &self.tls else { return Ok(Departing { bytes: outgoing, content: None }) };
+        let Some(encryption) = &self.tls else { return Ok(Departing { bytes: outgoing, content: None }) };
         let mut sealed = Vec::new();
-        let mut tls = tls.borrow_mut();
+        let mut tls = encryption.tls.borrow_mut();
         for part in outgoing.parts() {
             tls.seal(part, &mut sealed).map_err(io::Error::other)?;
         }
@@ -118,9 +137,9 @@ impl Transport {
     /// # Errors
     /// The peer violates TLS. It is told so.
     pub fn open(&self, received: Buf) -> io::Result<Incoming> {
-        let Some(tls) = &self.tls else { return Ok(Incoming::Piece(Piece::Received(received))) };
+        let Some(encryption) = &self.tls else { return Ok(Incoming::Piece(Piece::Received(received))) };
         let mut content = Vec::new();
-        let mut tls = tls.borrow_mut();
+        let mut tls = encryption.tls.borrow_mut();
         match tls.open(&received, &mut content) {
             Ok(_) if !content.is_empty() => Ok(Incoming::Piece(Piece::Opened(content))),
             Ok(State::PeerClosed) => Ok(Incoming::End),
@@ -151,7 +170,7 @@ impl Transport {
 
     fn post_end(&self) -> Option<Posted> {
         let mut end = Vec::new();
-        self.tls.as_ref()?.borrow_mut().close(&mut end).ok()?;
+        self.tls.as_ref()?.tls.borrow_mut().close(&mut end).ok()?;
         Some(self.stream.post_for_good(Outgoing::new(end, None, b"")))
     }
 

@@ -11,7 +11,7 @@ use crate::harness::{Authority, Gateway, Origin, TlsCaller, certificate_in};
 const LIES: &str = "Client-Cert: :bGll:\r\nclient-cert-chain: :bGll:\r\nClient_Cert: :bGll:\r\nCLIENT-CERT: :bGll:\r\n";
 
 /// A certificate as RFC 9440 section 2.2 has it.
-fn field_of(certificate: &Value) -> String {
+pub(super) fn field_of(certificate: &Value) -> String {
     let certificate = certificate_in(certificate["chain"].as_str().expect("a file"));
     format!(":{}:", STANDARD.encode(&certificate))
 }

@@ -8,6 +8,7 @@ mod harness;
 mod accounts;
 mod admin;
 mod bodies;
+mod certificate_rotation;
 mod client_certificates;
 mod concurrency;
 mod drain;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::harness::{Client, PATIENCE, TempDir, eventually, free_port, latin1, postern};
+use crate::harness::{Client, Gateway, Origin, PATIENCE, TempDir, eventually, free_port, latin1, pause, postern};
 
 /// A process that does not outlive its test.
 struct Running(Child);
@@ -240,4 +240,16 @@ fn memory_comes_in_small_pages() {
 
     // Linux 5.0 and newer say so.
     assert!(status.lines().any(|line| line.split_whitespace().eq(["THP_enabled:", "0"])), "{status}");
+}
+
+#[test]
+fn a_hangup_ends_no_gateway_also_where_there_are_no_certificates_to_look_at() {
+    let origin = Origin::saying("hello");
+    let mut gateway = Gateway::before(&origin);
+
+    gateway.signal("HUP");
+    pause(100);
+
+    assert_eq!(gateway.get("/").text(), "hello");
+    assert_eq!(gateway.terminate().code(), Some(0));
 }

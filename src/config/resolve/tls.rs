@@ -129,7 +129,7 @@ fn client_certificates(
     for (index, written) in raw.crl.iter().enumerate() {
         let read = certificate::read_revocation_lists;
         if let Some((path, lists)) = file(cx, &place_of_crl.index(index), written.as_deref(), read) {
-            crls.extend(lists);
+            crls.push(lists);
             crl_files.push(path);
         }
     }

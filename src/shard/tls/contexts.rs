@@ -1,25 +1,28 @@
-//! What the plan says of TLS, as rustls wants it: made once, before anything listens, and shared by all shards.
+//! What the plan says of TLS, as rustls wants it: made before anything listens, and anew when certificates have changed; shared by all shards.
 
 use std::cell::LazyCell;
 use std::sync::Arc;
+use std::time::{Instant, SystemTime};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs as provider};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::server::{NoServerSessionStorage, ProducesTickets, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::{
     ClientConfig, DigitallySignedStruct, Error, OtherError, RootCertStore, ServerConfig, SignatureScheme,
     SupportedProtocolVersion, version,
 };
 
+use super::super::transport::Lifetime;
 use super::certificates::Certificates;
 use crate::config::plan::{
     CertificatePlan, ClientCertificateMode, ClientCertificatesPlan, EndpointPlan, EndpointTarget, ListenerTlsPlan,
     Plan, TlsRoots, TlsVersion, UpstreamTlsPlan,
 };
+use crate::ids::UpstreamId;
 
 /// What is spoken through TLS, by its name in ALPN, the preferred one first; HTTP/2 before all where it is spoken.
 const PROTOCOLS: [&[u8]; 2] = [b"http/1.1", b"http/1.0"];
@@ -53,7 +56,13 @@ pub struct Contexts {
 pub struct UpstreamContext {
     pub config: Arc<ClientConfig>,
     /// The names that the certificates must be for, by endpoint.
-    pub names: Vec<ServerName<'static>>,
+    pub names: Arc<[ServerName<'static>]>,
+    /// The end of the certificate that is shown.
+    pub not_after: Option<SystemTime>,
+    /// How often another one took this one's place.
+    pub generation: u32,
+    /// When the first of the certificates ends that belong to the sessions which could be resumed.
+    sessions_end: Option<Instant>,
 }
 
 impl Contexts {
@@ -62,34 +71,88 @@ impl Contexts {
     pub fn new(plan: &Plan) -> Result<Self, SetupError> {
         let provider = Arc::new(provider::default_provider());
         let listeners = plan.listeners.iter().map(|listener| {
-            let Some(tls) = &listener.tls else { return Ok::<_, SetupError>(None) };
-            let mut config = server(tls, &provider)?;
-            if listener.http2 {
-                config.alpn_protocols.insert(0, HTTP2.to_vec());
-            }
-            Ok(Some(Arc::new(config)))
+            let config = |tls| listener_config(tls, listener.http2, None);
+            listener.tls.as_ref().map(config).transpose()
         });
         // Hundreds of certificates: read only if somebody needs them, and once.
         let system = LazyCell::new(system_roots as fn() -> _);
         let upstreams = plan.upstreams.iter().map(|upstream| {
             let Some(tls) = &upstream.tls else { return Ok(None) };
             let names = upstream.endpoints.iter().map(|endpoint| server_name(tls, endpoint)).collect();
-            client(tls, &provider, &system).map(|config| Some(UpstreamContext { config: Arc::new(config), names }))
+            let not_after = tls.certificate.as_ref().and_then(CertificatePlan::not_after);
+            let config = client(tls, &provider, &system).map(Arc::new);
+            config.map(|config| Some(UpstreamContext { config, names, not_after, generation: 0, sessions_end: None }))
         });
         Ok(Self { listeners: listeners.collect::<Result<_, _>>()?, upstreams: upstreams.collect::<Result<_, _>>()? })
     }
 
     /// For one shard, whose sessions with upstreams are its own: so nobody waits for a lock.
     pub fn for_shard(&self) -> Self {
-        let upstreams = self.upstreams.iter().map(|config| {
-            config.as_ref().map(|UpstreamContext { config, names }| {
-                let mut config = ClientConfig::clone(config);
-                config.resumption = Resumption::in_memory_sessions(SESSIONS);
-                UpstreamContext { config: Arc::new(config), names: names.clone() }
-            })
-        });
-        Self { listeners: self.listeners.clone(), upstreams: upstreams.collect() }
+        let mut own = self.clone();
+        for context in own.upstreams.iter_mut().flatten() {
+            context.config = with_own_sessions(&context.config);
+        }
+        own
     }
+
+    /// How to open a connection to an upstream now. A session that is resumed shows no certificates, so those that may have ended are forgotten.
+    pub fn for_dial(&mut self, upstream: UpstreamId, now: Instant) -> Option<UpstreamContext> {
+        let context = self.upstreams[upstream.index()].as_mut()?;
+        if context.sessions_end.is_some_and(|end| end <= now) {
+            context.sessions_end = None;
+            context.config = with_own_sessions(&context.config);
+        }
+        Some(context.clone())
+    }
+
+    /// Notes that a connection was opened whose session could be resumed.
+    pub fn opened(&mut self, upstream: UpstreamId, lifetime: Lifetime) {
+        if let Some(context) = &mut self.upstreams[upstream.index()]
+            && context.generation == lifetime.generation
+        {
+            context.sessions_end = context.sessions_end.into_iter().chain(lifetime.end).min();
+        }
+    }
+
+    /// Speaks to an upstream another way from now on. Nothing that sessions from before have proven counts any more.
+    pub fn renew_upstream(&mut self, upstream: UpstreamId, config: &ClientConfig, not_after: Option<SystemTime>) {
+        let Some(context) = &mut self.upstreams[upstream.index()] else { return };
+        context.config = with_own_sessions(config);
+        context.not_after = not_after;
+        context.sessions_end = None;
+        context.generation = context.generation.wrapping_add(1);
+    }
+}
+
+fn with_own_sessions(config: &ClientConfig) -> Arc<ClientConfig> {
+    let mut config = config.clone();
+    config.resumption = Resumption::in_memory_sessions(SESSIONS);
+    Arc::new(config)
+}
+
+/// How a listener speaks, and whether `http2` is what it likes best. With a `ticketer` of its predecessor's, sessions from before are resumed, and what was verified then is not verified again.
+///
+/// # Errors
+/// See [`SetupError`].
+pub fn listener_config(
+    tls: &ListenerTlsPlan,
+    http2: bool,
+    ticketer: Option<Arc<dyn ProducesTickets>>,
+) -> Result<Arc<ServerConfig>, SetupError> {
+    let mut config = server(tls, &Arc::new(provider::default_provider()), ticketer)?;
+    if http2 {
+        config.alpn_protocols.insert(0, HTTP2.to_vec());
+    }
+    Ok(Arc::new(config))
+}
+
+/// How an upstream is spoken to.
+///
+/// # Errors
+/// See [`SetupError`].
+pub fn upstream_config(tls: &UpstreamTlsPlan) -> Result<Arc<ClientConfig>, SetupError> {
+    let system = LazyCell::new(system_roots as fn() -> _);
+    client(tls, &Arc::new(provider::default_provider()), &system).map(Arc::new)
 }
 
 fn versions(min: TlsVersion) -> &'static [&'static SupportedProtocolVersion] {
@@ -100,7 +163,11 @@ fn versions(min: TlsVersion) -> &'static [&'static SupportedProtocolVersion] {
     }
 }
 
-fn server(plan: &ListenerTlsPlan, provider: &Arc<CryptoProvider>) -> Result<ServerConfig, SetupError> {
+fn server(
+    plan: &ListenerTlsPlan,
+    provider: &Arc<CryptoProvider>,
+    ticketer: Option<Arc<dyn ProducesTickets>>,
+) -> Result<ServerConfig, SetupError> {
     let mut certificates = Certificates::default();
     for certificate in &plan.certificates {
         certificates.add(&certificate.names, certified(certificate, provider)?);
@@ -114,7 +181,10 @@ fn server(plan: &ListenerTlsPlan, provider: &Arc<CryptoProvider>) -> Result<Serv
     let mut config = builder.with_cert_resolver(Arc::new(certificates));
     config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).to_vec();
     // Tickets hold the whole session, and their keys rotate: it can be resumed on any shard.
-    config.ticketer = provider::Ticketer::new()?;
+    config.ticketer = match ticketer {
+        Some(ticketer) => ticketer,
+        None => provider::Ticketer::new()?,
+    };
     config.session_storage = Arc::new(NoServerSessionStorage {});
     Ok(config)
 }
@@ -128,7 +198,7 @@ fn client_verifier(
     provider: &Arc<CryptoProvider>,
 ) -> Result<Arc<dyn rustls::server::danger::ClientCertVerifier>, SetupError> {
     let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots(&plan.roots)?), provider.clone());
-    let builder = builder.with_crls(plan.crls.iter().cloned());
+    let builder = builder.with_crls(plan.crls.iter().flatten().cloned());
     let builder = match plan.mode {
         ClientCertificateMode::Required => builder,
         ClientCertificateMode::Optional => builder.allow_unauthenticated(),

@@ -1,7 +1,7 @@
 //! Certificates of the tests' own.
 
-use std::cell::Cell;
-use std::time::{Duration, SystemTime};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::SystemTime;
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, IsCa, Issuer, KeyIdMethod, KeyPair,
@@ -15,7 +15,7 @@ use super::TempDir;
 pub struct Authority {
     directory: TempDir,
     issuer: Issuer<'static, KeyPair>,
-    signed: Cell<u32>,
+    signed: AtomicU32,
 }
 
 impl Authority {
@@ -28,7 +28,7 @@ impl Authority {
         let certificate = params.self_signed(&key).expect("a certificate");
         let directory = TempDir::new();
         directory.write("ca.pem", &certificate.pem());
-        Self { directory, issuer: Issuer::new(params, key), signed: Cell::new(0) }
+        Self { directory, issuer: Issuer::new(params, key), signed: AtomicU32::new(0) }
     }
 
     pub fn file(&self, name: &str) -> String {
@@ -37,27 +37,35 @@ impl Authority {
 
     /// Signs a certificate for these names, and says where it and its key are.
     pub fn sign(&self, names: &[&str]) -> Value {
-        self.sign_until(names, 2999)
+        self.sign_with(names, |_| {})
     }
 
     pub fn sign_until(&self, names: &[&str], year: i32) -> Value {
-        let number = self.signed.get() + 1;
-        let end = rcgen::date_time_ymd(year, 1, 1).unix_timestamp();
-        let end = SystemTime::UNIX_EPOCH + Duration::from_secs(end.try_into().expect("after 1970"));
-        self.issue(&number.to_string(), names, end)
+        self.sign_with(names, |params| params.not_after = rcgen::date_time_ymd(year, 1, 1))
+    }
+
+    /// Signs a certificate that is not as others are.
+    pub fn sign_with(&self, names: &[&str], change: impl FnOnce(&mut CertificateParams)) -> Value {
+        let number = self.signed.load(Ordering::Relaxed) + 1;
+        self.issue_with(&number.to_string(), names, change)
     }
 
     /// Signs a certificate into `NAME.pem`, and puts its key into `NAME.key`. Each of the two appears whole and at once.
     pub fn issue(&self, file: &str, names: &[&str], not_after: SystemTime) -> Value {
         let not_after = not_after.duration_since(SystemTime::UNIX_EPOCH).expect("after 1970");
+        self.issue_with(file, names, |params| params.not_after = rcgen::date_time_ymd(1970, 1, 1) + not_after)
+    }
+
+    fn issue_with(&self, file: &str, names: &[&str], change: impl FnOnce(&mut CertificateParams)) -> Value {
         let mut params =
             CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()).expect("names");
         params.subject_alt_names.push(SanType::IpAddress([127, 0, 0, 1].into()));
         params.distinguished_name.push(DnType::CommonName, names[0]);
         params.not_before = rcgen::date_time_ymd(2000, 1, 1);
-        params.not_after = rcgen::date_time_ymd(1970, 1, 1) + not_after;
-        self.signed.set(self.signed.get() + 1);
-        params.serial_number = Some(SerialNumber::from(u64::from(self.signed.get())));
+        params.not_after = rcgen::date_time_ymd(2999, 1, 1);
+        change(&mut params);
+        let number = self.signed.fetch_add(1, Ordering::Relaxed) + 1;
+        params.serial_number = Some(SerialNumber::from(u64::from(number)));
         let key = KeyPair::generate().expect("a key");
         let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
         let (chain, file) = (format!("{file}.pem"), format!("{file}.key"));
@@ -91,6 +99,7 @@ impl Authority {
             key_identifier_method: KeyIdMethod::Sha256,
         };
         let list = list.signed_by(&self.issuer).expect("a list");
-        self.directory.write("ca.crl", &list.pem().expect("a list")).display().to_string()
+        self.replace("ca.crl", &list.pem().expect("a list"));
+        self.file("ca.crl")
     }
 }

@@ -53,11 +53,23 @@ impl TlsCaller {
         }
         Ok(client)
     }
+
+    /// One request on a connection of its own. With TLS 1.3 only its answer shows whether the caller's certificate was taken.
+    pub fn get(&self, address: &str) -> io::Result<TlsClient> {
+        let mut client = self.connect(address)?;
+        client.get("/")?;
+        Ok(client)
+    }
 }
 
 impl TlsClient {
     pub fn get(&mut self, path: &str) -> io::Result<Message> {
         self.ask(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes())
+    }
+
+    pub fn post(&mut self, path: &str, body: &[u8]) -> io::Result<Message> {
+        let head = format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n", body.len());
+        self.ask(&[head.as_bytes(), body].concat())
     }
 
     /// Sends a request and waits for its answer.
@@ -81,6 +93,11 @@ impl TlsClient {
                 count => self.buffer.extend_from_slice(&piece[..count]),
             }
         }
+    }
+
+    /// What the other side has shown.
+    pub fn certificate(&self) -> CertificateDer<'static> {
+        self.stream.conn.peer_certificates().expect("the handshake is over")[0].clone().into_owned()
     }
 
     pub fn is_resumed(&self) -> bool {

@@ -6,6 +6,7 @@ use std::io;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
+use super::tls::refusal::Reason;
 use super::tls::{State, Tls};
 use crate::ring::{Buf, Expect, Outgoing, Posted, Size, Stream, Timer};
 
@@ -189,7 +190,7 @@ impl Transport {
 /// Why a handshake did not come to its end.
 #[derive(Debug, thiserror::Error)]
 pub enum HandshakeError {
-    #[error("{0}")]
+    #[error("{}", Reason(.0))]
     Tls(#[from] rustls::Error),
     #[error("the peer closed the connection")]
     Closed,

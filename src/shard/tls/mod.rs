@@ -5,6 +5,7 @@
 
 mod certificates;
 pub mod contexts;
+pub mod refusal;
 
 use std::sync::Arc;
 

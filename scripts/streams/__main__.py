@@ -122,7 +122,7 @@ class Run:
 
 def _front_keys(name: str, tls: object) -> dict[str, object]:
     keys: dict[str, object] = {"tls": tls} if name.endswith("tls") else {}
-    return keys | ({"h2c": True} if name == "h2" else {})
+    return keys | ({"http2": True} if name.startswith("h2") else {})
 
 
 def _upstream(name: str, port: int) -> dict[str, object]:

@@ -5,16 +5,19 @@ import os
 import signal
 import subprocess
 import sys
+from collections import Counter
+from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from . import idle, machine, plot, prepare, report, terminal
-from .cases import ALL_CASES, POSTERN_TWO_SHARDS, Case
+from .cases import ALL_CASES, IDLE_CASES, OFTEN, POSTERN_TWO_SHARDS, Case, IdleCase, Setup, in_a_round
 from .goals import judge
 from .measure import measure
-from .processes import Origin, Server, start_proxy
-from .results import IDLE, Results
+from .processes import Origin, Refused, Server, start_proxy
+from .results import Results
 from .settings import HEADROOM, LOAD_CPU, OUTPUT, POSTERN, raise_descriptor_limit
 
 SHARDS = "shards"
@@ -29,16 +32,17 @@ T = TypeVar("T")
 def parse_arguments() -> argparse.Namespace:
     """The arguments, with the two lists checked."""
     parser = argparse.ArgumentParser(prog="scripts/bench/run.sh", description="Compares Postern with other proxies.")
-    names = [*dict.fromkeys(_command_line_name(case) for case in ALL_CASES), IDLE]
+    names = [*dict.fromkeys(_command_line_name(case) for case in (*ALL_CASES, *IDLE_CASES))]
     parser.add_argument("--proxies", type=_one_of(list(machine.TITLES)), default=list(machine.TITLES), metavar="LIST",
                         help="comma separated; default: " + ",".join(machine.TITLES))
     parser.add_argument("--cases", type=_one_of(names), default=names, metavar="LIST",
                         help="comma separated; default: " + ",".join(names))
-    parser.add_argument("--rounds", type=_at_least_one, default=5, help="default: 5")
-    parser.add_argument("--seconds", type=_at_least_one, default=3, help="length of a measured interval; default: 3")
-    parser.add_argument("--warm-up", type=_at_least_one, default=1, help="seconds before each interval; default: 1")
-    parser.add_argument("--idle-connections", type=_at_least_one, default=10_000, help="default: 10000")
-    parser.add_argument("--idle-rounds", type=_at_least_one, default=3, help="at most --rounds; default: 3")
+    parser.add_argument("--rounds", type=_at_least_one, default=6, help="default: 6")
+    parser.add_argument("--seconds", type=_seconds, default=1, help="length of a measured interval; default: 1")
+    parser.add_argument("--warm-up", type=_seconds, default=0.3, help="seconds before each interval; default: 0.3")
+    parser.add_argument("--idle-connections", type=_at_least_one, default=10_000,
+                        help="default: 10000; with TLS 5000 at most")
+    parser.add_argument("--idle-rounds", type=_at_least_one, default=2, help="at most --rounds; default: 2")
     parser.add_argument("--binary", type=_program, default=POSTERN, metavar="FILE",
                         help="the Postern to measure; default: a release build of this tree")
     parser.add_argument("--output", type=Path, default=OUTPUT, metavar="DIRECTORY",
@@ -48,8 +52,8 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _command_line_name(case: Case) -> str:
-    return SHARDS if case.only else case.name
+def _command_line_name(case: Case | IdleCase) -> str:
+    return case.name if isinstance(case, IdleCase) or case.compared else SHARDS
 
 
 def _one_of(known: list[str]):
@@ -74,45 +78,90 @@ def _at_least_one(text: str) -> int:
     return number
 
 
+def _seconds(text: str) -> float:
+    if not 0.1 <= (seconds := float(text)) <= 600:
+        raise argparse.ArgumentTypeError("must be 0.1 to 600")
+    return seconds
+
+
 def run(arguments: argparse.Namespace) -> Results:
     """Measures every cell. All proxies stay up the whole time; one at a time is loaded."""
     descriptors = raise_descriptor_limit()
-    if arguments.idle_connections > descriptors - 2 * HEADROOM:
+    cases = [case for case in ALL_CASES if _command_line_name(case) in arguments.cases]
+    idle_cases = [case for case in IDLE_CASES if case.name in arguments.cases]
+    if idle_cases and arguments.idle_connections > descriptors - 2 * HEADROOM:
         raise RuntimeError(f"{arguments.idle_connections} idle connections need more than the {descriptors} files that "
                            "may be open here: raise the limit (ulimit -Hn) or lower --idle-connections")
-    cases = [case for case in ALL_CASES if _command_line_name(case) in arguments.cases]
-    names = list(arguments.proxies)
-    if "postern" in names and SHARDS in arguments.cases:
-        names.append(POSTERN_TWO_SHARDS)
-    idle_rounds = min(arguments.idle_rounds, arguments.rounds) if IDLE in arguments.cases else 0
-    cells = sum(case.runs_on(name) for case in cases for name in names) * arguments.rounds
-    progress = terminal.Progress(cells + idle_rounds * len(arguments.proxies))
     results = Results()
     with ExitStack() as running:
         origin = running.enter_context(Origin())
 
-        def start(name: str) -> Server:
-            return start_proxy(name, origin.port, descriptors, arguments.binary)
+        def start(name: str, setup: Setup) -> Server:
+            return start_proxy(name, setup, origin, descriptors, arguments.binary)
 
-        fleet = [running.enter_context(start(name)) for name in names]
+        fleets = _start_fleets(cases, arguments.proxies, start, running, results)
+        schedule = in_a_round(cases)
+        idle_rounds = min(arguments.idle_rounds, arguments.rounds)
+        progress = terminal.Progress(sum(len(fleets[case.name]) for case in schedule) * arguments.rounds
+                                     + sum(len(_proxies_of(case, arguments.proxies)) for case in idle_cases)
+                                     * idle_rounds)
+        measured: Counter[str] = Counter()
         for number in range(1, arguments.rounds + 1):
-            for position, case in enumerate(cases):
-                for proxy in _rotated(fleet, number + position):
-                    if case.runs_on(proxy.name):
-                        cell = measure(case, proxy, origin, number, arguments.seconds, arguments.warm_up)
-                        results.cells.append(cell)
-                        progress.report(cell)
-            if number <= idle_rounds:
-                for name in _rotated(arguments.proxies, number):
-                    cell = idle.measure_idle(name, start, origin, number, arguments.idle_connections)
+            for case in schedule:
+                measured[case.name] += 1
+                for proxy in _rotated(fleets[case.name], measured[case.name]):
+                    cell = measure(case, proxy, origin, measured[case.name], arguments.seconds, arguments.warm_up)
+                    results.cells.append(cell)
+                    progress.report(cell)
+            for idle_case in idle_cases if number <= idle_rounds else []:
+                for name in _rotated(_proxies_of(idle_case, arguments.proxies), number):
+                    try:
+                        cell = idle.measure_idle(idle_case, partial(start, name, idle_case.setup), origin, number,
+                                                 min(idle_case.connections, arguments.idle_connections))
+                    except Refused as refusal:
+                        _skip(results, idle_case, name, refusal)
+                        continue
                     results.cells.append(cell)
                     progress.report(cell)
     return results
 
 
+def _proxies_of(case: Case | IdleCase, chosen: list[str]) -> list[str]:
+    """Who takes part in `case`, of those that were `chosen`. Who wants Postern gets its second one where that runs."""
+    return [name for name in case.proxies
+            if name in chosen or name == POSTERN_TWO_SHARDS and "postern" in chosen]
+
+
+def _start_fleets(cases: list[Case], chosen: list[str], start: Callable[[str, Setup], Server], running: ExitStack,
+                  results: Results) -> dict[str, list[Server]]:
+    """The proxies of each case, by its name. Cases with the same setup share them."""
+    servers: dict[tuple[str, Setup], Server | Refused] = {}
+    fleets: dict[str, list[Server]] = {}
+    for case in cases:
+        fleets[case.name] = []
+        for name in _proxies_of(case, chosen):
+            wanted = name, case.setup
+            if wanted not in servers:
+                try:
+                    servers[wanted] = running.enter_context(start(*wanted))
+                except Refused as refusal:
+                    servers[wanted] = refusal
+            server = servers[wanted]
+            if isinstance(server, Refused):
+                _skip(results, case, name, server)
+            else:
+                fleets[case.name].append(server)
+    return fleets
+
+
+def _skip(results: Results, case: Case | IdleCase, name: str, refusal: Refused) -> None:
+    results.skipped[case.name, name] = str(refusal)
+    print(f"skipping {case.name} on {name}: {refusal}", file=sys.stderr, flush=True)
+
+
 def _rotated(items: list[T], by: int) -> list[T]:
-    """So that no proxy always follows the same other, or always comes first."""
-    start = by % len(items)
+    """So that no proxy always comes first."""
+    start = by % max(len(items), 1)
     return items[start:] + items[:start]
 
 
@@ -129,8 +178,8 @@ def main() -> int:
         print(f"bench: {error}", file=sys.stderr)
         return RUN_INVALID
     about = machine.describe(arguments.proxies, arguments.binary)
-    about["Load"] = (f"{arguments.rounds} interleaved rounds of {arguments.seconds} s each, after a warm-up of "
-                     f"{arguments.warm_up} s; {arguments.idle_connections:,} idle connections")
+    about["Load"] = (f"{arguments.rounds} interleaved rounds, c64 and c1 {OFTEN} times in each; {arguments.seconds:g} s"
+                     f" for each cell, after a warm-up of {arguments.warm_up:g} s")
     cases = [case for case in ALL_CASES if _command_line_name(case) in arguments.cases]
     verdicts = judge(results) if "postern" in arguments.proxies else []
     output = arguments.output

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from .cases import ONE_SHARD, POSTERN_TWO_SHARDS, TWO_SHARDS
-from .results import IDLE, Results
+from .cases import IDLE, ONE_SHARD, POSTERN_TWO_SHARDS, TLS_IDLE, TWO_SHARDS, IdleCase
+from .results import Results
 
 
 @dataclass(frozen=True)
@@ -14,6 +14,8 @@ class Goal:
     what: str
     limit: float
     measure: Callable[[Results], float | None]
+    spread: Callable[[Results], tuple[float, float] | None] = lambda _: None
+    """The quartiles around the value, where there are any. They are shown, and decide nothing."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,7 @@ class Verdict:
 
     goal: Goal
     value: float | None
+    spread: tuple[float, float] | None = None
 
     @property
     def passed(self) -> bool:
@@ -29,13 +32,20 @@ class Verdict:
         return self.value is not None and self.value <= self.goal.limit
 
 
-def _ratio(case: str, metric: str) -> Callable[[Results], float | None]:
-    return lambda results: results.ratio(case, "postern", metric)
+def _ratio(case: str, what: str, metric: str, limit: float) -> Goal:
+    return Goal(f"{case}: {what}, ratio", limit, lambda results: results.ratio(case, "postern", metric),
+                lambda results: results.ratio_quartiles(case, "postern", metric))
+
+
+def _per_connection(case: IdleCase, limit: float) -> Goal:
+    return Goal(f"{case.name}: KiB per connection", limit,
+                lambda results: results.median(case.name, "postern", "kib_per_connection"))
 
 
 def _errors(results: Results) -> float | None:
-    postern = [cell for cell in results.cells if cell.proxy.startswith("postern") and cell.case != IDLE]
-    return sum(cell.metrics["errors"] for cell in postern) if postern else None
+    counts = [cell.metrics["errors"] for cell in results.cells
+              if cell.proxy.startswith("postern") and "errors" in cell.metrics]
+    return sum(counts) if counts else None
 
 
 def _two_shards_to_one(results: Results) -> float | None:
@@ -44,21 +54,29 @@ def _two_shards_to_one(results: Results) -> float | None:
     return two / one if one and two else None
 
 
+_CPU = ("CPU per request", "cpu_us")
+
 GOALS = (
-    Goal("c64: CPU per request, ratio", 0.80, _ratio("c64", "cpu_us")),
-    Goal("c1: CPU per request, ratio", 0.85, _ratio("c1", "cpu_us")),
-    Goal("c1: p50, ratio", 1.00, _ratio("c1", "p50_us")),
-    Goal("rate8k: CPU per request, ratio", 1.00, _ratio("rate8k", "cpu_us")),
-    Goal("rate8k: p99, ratio", 1.00, _ratio("rate8k", "p99_us")),
-    Goal("large: CPU per request, ratio", 1.00, _ratio("large", "cpu_us")),
-    Goal("newconn: CPU per request, ratio", 1.00, _ratio("newconn", "cpu_us")),
+    _ratio("c64", *_CPU, 0.80),
+    _ratio("c1", *_CPU, 0.85),
+    _ratio("c1", "p50", "p50_us", 1.00),
+    _ratio("rate8k", *_CPU, 1.00),
+    _ratio("rate8k", "p99", "p99_us", 1.00),
+    _ratio("large", *_CPU, 1.00),
+    _ratio("newconn", *_CPU, 1.00),
+    _ratio("tls", *_CPU, 0.90),
+    _ratio("mtls", *_CPU, 0.90),
+    _ratio("handshake", "CPU per handshake", "cpu_us", 1.00),
+    _ratio("h2", *_CPU, 0.95),
+    _ratio("grpc", *_CPU, 0.60),
     Goal("errors in all cases", 0, _errors),
-    Goal("idle: KiB per connection", 1.00, lambda results: results.median(IDLE, "postern", "kib_per_connection")),
+    _per_connection(IDLE, 1.00),
+    _per_connection(TLS_IDLE, 15.00),
     Goal("shards: CPU per request, two to one", 1.10, _two_shards_to_one),
 )
-"""Ratios are to the better of nginx and HAProxy in the same run."""
+"""Ratios are to the best of the case's references in the same run."""
 
 
 def judge(results: Results) -> list[Verdict]:
     """The verdict on each goal, in the table's order."""
-    return [Verdict(goal, goal.measure(results)) for goal in GOALS]
+    return [Verdict(goal, goal.measure(results), goal.spread(results)) for goal in GOALS]

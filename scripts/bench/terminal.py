@@ -6,10 +6,10 @@ import sys
 import time
 from typing import TextIO
 
-from .cases import ONE_SHARD, POSTERN_TWO_SHARDS, TWO_SHARDS, Case
+from .cases import IDLE_CASES, ONE_SHARD, POSTERN_TWO_SHARDS, TWO_SHARDS, Case
 from .goals import Verdict
 from .machine import TITLES
-from .results import DISTURBED, IDLE, Cell, Results
+from .results import DISTURBED, Cell, Results
 
 GREEN, RED, DIM, BOLD = "32", "31", "2", "1"
 
@@ -30,18 +30,20 @@ class Progress:
         note = f"  other programs took {cell.metrics['others_share']:.0%} of a core" if cell.disturbed else ""
         if cell.invalid:
             note += paint("  INVALID: " + "; ".join(cell.invalid), RED, sys.stderr)
-        print(f"[{self._done:>{len(str(self._total))}}/{self._total}] round {cell.round}  {cell.case:<8} "
+        print(f"[{self._done:>{len(str(self._total))}}/{self._total}] {cell.case:<9} {cell.number:>3}  "
               f"{cell.proxy:<10} {_gist(cell)}  {paint(f'{left / 60:4.1f} min left', DIM, sys.stderr)}{note}",
               file=sys.stderr, flush=True)
 
 
 def _gist(cell: Cell) -> str:
     m = cell.metrics
-    if cell.case == IDLE:
+    if "cpu_us" not in m:
         gist = f"{m['kib_per_connection']:8.2f} KiB per connection" if m else "     not measured"
-        return f"{gist:<51}"
-    return (f"{m['cpu_us']:8.2f} us CPU {m['requests_per_second']:8.0f}/s  p50 {m['p50_us']:6.0f} us  "
-            f"p99 {m['p99_us']:6.0f} us")
+    else:
+        gist = f"{m['cpu_us']:8.2f} us CPU {m['requests_per_second']:8.0f}/s"
+        if "p50_us" in m:
+            gist += f"  p50 {m['p50_us']:6.0f} us  p99 {m['p99_us']:6.0f} us"
+    return f"{gist:<56}"
 
 
 def paint(text: str, colour: str, stream: TextIO = sys.stdout) -> str:
@@ -51,11 +53,11 @@ def paint(text: str, colour: str, stream: TextIO = sys.stdout) -> str:
 
 def print_results(results: Results, proxies: list[str], cases: list[Case]) -> None:
     """CPU per request, one line per case, the best proxy in green."""
-    print("\n" + paint("CPU microseconds per request", BOLD) + " (medians; in brackets: Postern to the better of "
-          "nginx and HAProxy)\n")
+    print("\n" + paint("CPU microseconds per request", BOLD) + " (medians; in brackets: Postern to the best of "
+          "the references)\n")
     print(paint(f"{'':<28}" + "".join(f"{TITLES[proxy]:>10}" for proxy in proxies), DIM))
-    rows = [(case.name, case.title, "cpu_us") for case in cases if not case.only]
-    rows.append((IDLE, "idle connection, KiB", "kib_per_connection"))
+    rows = [(case.name, case.title, "cpu_us") for case in cases if case.compared]
+    rows += [(case.name, f"{case.title}, KiB", "kib_per_connection") for case in IDLE_CASES]
     for name, title, metric in rows:
         medians = [results.median(name, proxy, metric) for proxy in proxies]
         known = [value for value in medians if value is not None]
@@ -82,5 +84,6 @@ def print_verdicts(verdicts: list[Verdict]) -> None:
     for verdict in verdicts:
         word = paint("pass", GREEN) if verdict.passed else paint("MISS", RED)
         value = "not measured" if verdict.value is None else f"{verdict.value:.2f}"
-        print(f"{word}  {verdict.goal.what:<40} {value:>12}  (goal: at most {verdict.goal.limit:g})")
+        spread = f"{verdict.spread[0]:.2f}-{verdict.spread[1]:.2f}" if verdict.spread else ""
+        print(f"{word}  {verdict.goal.what:<40} {value:>12}  {spread:<10} (goal: at most {verdict.goal.limit:g})")
     print()

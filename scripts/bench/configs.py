@@ -22,7 +22,8 @@ class Site:
 
 
 def origin(port: int, tls_port: int) -> str:
-    """nginx as the server behind proxies that speak HTTP/1.1 to it. /status counts what reached it, on both ports."""
+    """nginx as the server behind proxies that speak HTTP/1.1 through TLS to it. /status counts what reached it, on both
+    ports; the plain one is for that."""
     return _nginx(f"""
         open_file_cache max=16 inactive=1h;
         open_file_cache_valid 1h;

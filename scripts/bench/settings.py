@@ -31,6 +31,9 @@ GRPC_MESSAGE = b"\0" + (123).to_bytes(4) + b"x" * 123
 MESSAGE = WORK / "message.bin"
 """The file with it."""
 
+H1ORIGIN = OUTPUT / "h1origin"
+"""The origin for HTTP/1.1."""
+
 H2ORIGIN = OUTPUT / "h2origin"
 """The origin for HTTP/2."""
 

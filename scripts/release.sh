@@ -23,7 +23,7 @@ build() { # FLAGS DIRECTORY
 }
 train() { # BINARY
   scripts/bench/run.sh --binary "$1" --output "$out/training-report" \
-    --proxies postern --cases c64,c1,large,newconn --rounds 1 --seconds 3
+    --proxies postern --cases c64,c1,large,newconn,tls,mtls,h2,grpc --rounds 1 --seconds 3
 }
 
 rm -rf "$out/profiles"

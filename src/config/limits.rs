@@ -162,12 +162,28 @@ pub const H2_PROGRESS: usize = 16 * KIB as usize;
 /// The table of fields (HPACK) that a peer may fill at our cost.
 pub const H2_FIELD_TABLE: u32 = 4096;
 
+/// What each field counts for beside its name and value (RFC 9113 section 6.5.2).
+pub const H2_FIELD_OVERHEAD: usize = 32;
+
 /// Streams that we reset for what was wrong with them, within the life of a connection: such streams leave the count of open ones at once, so a
 /// client could have any number of them (CVE-2025-8671).
 pub const H2_REFUSALS: usize = 100;
 
 /// Streams that a client may reset before anybody has looked at them (CVE-2023-44487).
 pub const H2_UNSEEN_RESETS: usize = 20;
+
+/// Requests at once on one connection to an upstream that speaks HTTP/2, where it would take more. Each has a task of its own already; beyond, another
+/// connection carries on.
+pub const H2_UPSTREAM_STREAMS: u32 = 1000;
+
+/// How long an upstream may be silent while requests wait for it before it is asked whether it is there.
+pub const H2_PING_INTERVAL: Duration = seconds(15);
+
+/// How long it may take to answer that. Then its connection is given up.
+pub const H2_PING_PATIENCE: Duration = seconds(10);
+
+/// Content of a request that is kept until its response begins, so that it can go out again where an upstream has done nothing about it.
+pub const H2_REPLAY: usize = 64 * KIB as usize;
 
 /// How many frames of a kind are borne with, within [`H2_WINDOW`].
 #[derive(Clone, Copy, Debug)]

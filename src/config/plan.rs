@@ -254,6 +254,8 @@ pub enum ClientCertificateMode {
 pub struct UpstreamPlan {
     /// What routes and metrics call it.
     pub name: String,
+    /// Which version of HTTP it is spoken to in.
+    pub protocol: Protocol,
     /// Never empty.
     pub endpoints: Vec<EndpointPlan>,
     /// `Some` if its endpoints are `https`, which are all of them or none.
@@ -279,6 +281,28 @@ pub enum ProxyVersion {
     V1,
     /// Binary.
     V2,
+}
+
+impl UpstreamPlan {
+    /// What its connections may speak: where nothing is agreed on in a TLS handshake, what is not said is HTTP/1.1. A connection that begins with a
+    /// PROXY header speaks for one client, and cannot be shared.
+    pub fn spoken(&self) -> Protocol {
+        match self.protocol {
+            Protocol::Auto if self.tls.is_none() || self.proxy_protocol.is_some() => Protocol::H1,
+            protocol => protocol,
+        }
+    }
+}
+
+/// A version of HTTP, as upstreams are spoken to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// What is agreed on in the TLS handshake, and HTTP/1.1 in plain text.
+    Auto,
+    /// HTTP/1.1.
+    H1,
+    /// HTTP/2; in plain text the endpoint has to know.
+    H2,
 }
 
 /// How an upstream is spoken to over TLS.

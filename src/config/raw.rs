@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::limits::{self, Bound};
-use super::plan::{Balance, ClientCertificateMode, LogFormat, LogLevel, ProxyVersion, TlsVersion};
+use super::plan::{Balance, ClientCertificateMode, LogFormat, LogLevel, Protocol, ProxyVersion, TlsVersion};
 use super::units;
 
 /// The words for each level of the operational log.
@@ -31,6 +31,10 @@ pub(super) const LOG_FORMATS: [(&str, LogFormat); 2] = [("text", LogFormat::Text
 /// The words for the ways to spread requests over endpoints.
 pub(super) const BALANCES: [(&str, Balance); 2] =
     [("round_robin", Balance::RoundRobin), ("least_request", Balance::LeastRequest)];
+
+/// The words for the versions of HTTP.
+pub(super) const PROTOCOLS: [(&str, Protocol); 3] =
+    [("auto", Protocol::Auto), ("h1", Protocol::H1), ("h2", Protocol::H2)];
 
 /// The words for the versions of TLS.
 pub(super) const TLS_VERSIONS: [(&str, TlsVersion); 2] = [("1.2", TlsVersion::Tls12), ("1.3", TlsVersion::Tls13)];
@@ -290,6 +294,10 @@ pub(super) struct Upstream {
     /// is for one request. Default: no header.
     #[schemars(transform = one_of_if_any(&PROXY_VERSIONS))]
     pub proxy_protocol: Option<String>,
+    /// The version of HTTP that endpoints are spoken to in: HTTP/1.1, HTTP/2, or what "https" endpoints agree to. In plain text an endpoint has to
+    /// know that HTTP/2 comes, so "auto" is HTTP/1.1 there.
+    #[schemars(transform = one_of(&PROTOCOLS, "auto"))]
+    pub protocol: Option<String>,
     /// How requests are spread: in turn, or to the less loaded of two picked at random.
     #[schemars(transform = one_of(&BALANCES, "least_request"))]
     pub balance: Option<String>,

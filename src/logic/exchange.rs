@@ -15,7 +15,8 @@
 //!
 //! The one repetition here is no retry policy but the repair of a race: a kept connection may have been closed by the backend while the request was
 //! on its way (RFC 9112 section 9.3.1). The request goes out again, once, on a new connection, if the backend cannot have acted on it or may act on
-//! it twice.
+//! it twice. A peer of HTTP/2 may also say that it has done nothing about a request (RFC 9113 section 8.7): then it goes out again, once, wherever there
+//! is a place.
 
 use super::http::problem::ProblemKind;
 
@@ -84,7 +85,9 @@ pub struct AttemptFault {
 pub enum AttemptFaultKind {
     /// The upstream closed or reset the connection.
     Closed,
-    /// What it sent is no HTTP/1.1 response.
+    /// It has said that it did nothing about the request.
+    Refused,
+    /// What it sent is no response.
     Malformed,
     FirstByteTimeout,
     Deadline,
@@ -139,7 +142,11 @@ impl Exchange {
                 self.repeated = true;
                 Step::Open { fresh: true }
             }
-            AttemptFaultKind::Closed => Step::Reply(ProblemKind::UpstreamReset),
+            AttemptFaultKind::Refused if !self.repeated && fault.replayable => {
+                self.repeated = true;
+                Step::Open { fresh: false }
+            }
+            AttemptFaultKind::Closed | AttemptFaultKind::Refused => Step::Reply(ProblemKind::UpstreamReset),
             AttemptFaultKind::Malformed => Step::Reply(ProblemKind::BadUpstreamResponse),
             AttemptFaultKind::FirstByteTimeout => Step::Reply(ProblemKind::UpstreamTimeout),
             AttemptFaultKind::Deadline => Step::Reply(ProblemKind::DeadlineExceeded),

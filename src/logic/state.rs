@@ -5,23 +5,23 @@ use crate::ids::UpstreamId;
 
 use super::upstream::Upstream;
 
-/// What one shard decides from. `C` is a connection; nothing here looks into it.
-pub struct ShardState<C> {
-    upstreams: Box<[Upstream<C>]>,
+/// What one shard decides from. `C` is a connection and `S` a shared one; nothing here looks into them.
+pub struct ShardState<C, S> {
+    upstreams: Box<[Upstream<C, S>]>,
 }
 
-impl<C> ShardState<C> {
+impl<C, S: Clone> ShardState<C, S> {
     /// The state of shard number `shard` of `shards`. `seed` decides all its random picks.
     pub fn new(plan: &Plan, shard: usize, shards: usize, seed: u64) -> Self {
         let upstreams = plan.upstreams.iter().zip(1..);
         Self { upstreams: upstreams.map(|(plan, salt)| Upstream::new(plan, shard, shards, mix(seed, salt))).collect() }
     }
 
-    pub fn upstream(&mut self, id: UpstreamId) -> &mut Upstream<C> {
+    pub fn upstream(&mut self, id: UpstreamId) -> &mut Upstream<C, S> {
         &mut self.upstreams[id.index()]
     }
 
-    pub fn upstreams(&mut self) -> impl Iterator<Item = (UpstreamId, &mut Upstream<C>)> {
+    pub fn upstreams(&mut self) -> impl Iterator<Item = (UpstreamId, &mut Upstream<C, S>)> {
         (0..).map(UpstreamId).zip(&mut self.upstreams)
     }
 }

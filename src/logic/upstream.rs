@@ -3,6 +3,10 @@
 //! A connection is *open* from the moment its dial is allowed until it is closed. The shard's share of `max_connections` bounds the open ones. When
 //! all are in use, requests queue, first come first served: a connection that comes free is *granted* to the oldest, and newcomers
 //! cannot overtake a grant. Connections that are kept are used again last in, first out, so that the surplus of a burst goes stale and is closed.
+//!
+//! A connection that speaks HTTP/2 is not taken out: see [`shared`].
+
+pub mod shared;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -10,7 +14,8 @@ use std::time::{Duration, Instant};
 
 use slab::Slab;
 
-use crate::config::plan::{Balance, EndpointTarget, SocketAddress, UpstreamPlan};
+use crate::config::plan::{Balance, EndpointTarget, Protocol, SocketAddress, UpstreamPlan};
+use shared::{Shared, SharedId, Speaks};
 
 /// One address of an upstream. Valid for as long as a connection to it is open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,9 +32,11 @@ pub struct Ticket(u64);
 
 /// What a request that needs a connection gets.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Checkout<C> {
+pub enum Checkout<C, S = ()> {
     /// An idle connection, opened at `born`.
     Reuse { target: TargetId, connection: C, born: Instant },
+    /// A place on a connection that others use as well: call [`Upstream::leave`] behind it.
+    Share { target: TargetId, id: SharedId, handle: S },
     /// Leave to open one.
     Dial { target: TargetId },
     /// All are in use: call [`Upstream::enqueue`].
@@ -40,15 +47,15 @@ pub enum Checkout<C> {
     NoTarget,
 }
 
-/// See the module. `C` is a connection.
-pub struct Upstream<C> {
+/// See the module. `C` is a connection, `S` what a connection is used by that several share.
+pub struct Upstream<C, S = ()> {
     balance: Balance,
     /// This shard's share of the upstream's connections; one at least.
     max_open: u32,
     max_queued: usize,
     keep_idle: Duration,
     max_age: Duration,
-    targets: Slab<Target<C>>,
+    targets: Slab<Target<C, S>>,
     /// The targets that new requests may use, in a stable order.
     live: Vec<TargetId>,
     cursor: usize,
@@ -59,9 +66,14 @@ pub struct Upstream<C> {
     next_ticket: u64,
     /// Connections that are free and promised to those who were taken out of the queue.
     granted: u32,
+    /// What its connections may speak.
+    protocol: Protocol,
+    /// Requests that the shared connections would take beside those that they have.
+    places: u32,
+    next_shared: u64,
 }
 
-struct Target<C> {
+struct Target<C, S> {
     endpoint: u16,
     address: SocketAddress,
     is_live: bool,
@@ -69,6 +81,11 @@ struct Target<C> {
     active: u32,
     /// Oldest first.
     shelf: Vec<Idle<C>>,
+    /// Oldest first.
+    shared: Vec<Shared<S>>,
+    speaks: Speaks,
+    /// Connections being dialled of which it is not known whether they will be shared.
+    dialling: u32,
 }
 
 struct Idle<C> {
@@ -83,7 +100,7 @@ pub fn share(total: u32, shard: usize, shards: usize) -> u32 {
     total / shards + u32::from(shard < total % shards)
 }
 
-impl<C> Upstream<C> {
+impl<C, S: Clone> Upstream<C, S> {
     /// `seed` decides the balancer's picks.
     pub fn new(plan: &UpstreamPlan, shard: usize, shards: usize, seed: u64) -> Self {
         let mut upstream = Self {
@@ -103,6 +120,9 @@ impl<C> Upstream<C> {
             queue: VecDeque::new(),
             next_ticket: 0,
             granted: 0,
+            protocol: plan.spoken(),
+            places: 0,
+            next_shared: 0,
         };
         for (index, endpoint) in plan.endpoints.iter().enumerate() {
             let address = match &endpoint.target {
@@ -118,14 +138,19 @@ impl<C> Upstream<C> {
 
     /// A connection for a request, or leave to open one. `fresh` asks for a new connection; `avoid` is tried only when nothing else is there;
     /// `granted` says that the caller comes out of the queue.
-    pub fn checkout(&mut self, now: Instant, fresh: bool, avoid: Option<TargetId>, granted: bool) -> Checkout<C> {
+    pub fn checkout(&mut self, now: Instant, fresh: bool, avoid: Option<TargetId>, granted: bool) -> Checkout<C, S> {
         if granted {
             self.granted -= 1;
         }
         if self.free() <= self.granted {
-            return if self.queue.len() < self.max_queued { Checkout::Wait } else { Checkout::QueueFull };
+            return self.wait();
         }
         let Some(target) = self.pick(avoid) else { return Checkout::NoTarget };
+        if self.protocol != Protocol::H1
+            && let Some(checkout) = self.checkout_shared(target, fresh)
+        {
+            return checkout;
+        }
         if !fresh && let Some(Idle { connection, born, .. }) = self.take_idle(target, now) {
             return Checkout::Reuse { target, connection, born };
         }
@@ -135,6 +160,10 @@ impl<C> Upstream<C> {
         self.open += 1;
         self.targets[target.0].active += 1;
         Checkout::Dial { target }
+    }
+
+    fn wait(&self) -> Checkout<C, S> {
+        if self.queue.len() < self.max_queued { Checkout::Wait } else { Checkout::QueueFull }
     }
 
     /// Takes a place in the queue.
@@ -194,6 +223,7 @@ impl<C> Upstream<C> {
             self.idle -= gone;
             self.open -= gone;
         }
+        self.evict_shared(now);
         (before - self.idle) as usize
     }
 
@@ -210,6 +240,7 @@ impl<C> Upstream<C> {
                 let gone = std::mem::take(&mut slot.shelf).len() as u32;
                 self.idle -= gone;
                 self.open -= gone;
+                self.forget_all(target);
                 self.retire(target);
             }
         }
@@ -233,12 +264,12 @@ impl<C> Upstream<C> {
 
     /// Connections that are open, and of these idle, and requests that wait for one.
     pub fn usage(&self) -> (u32, u32, usize) {
-        (self.open, self.idle, self.queue.len())
+        (self.open, self.idle + self.unused(), self.queue.len())
     }
 
     /// Connections that a request could have: idle ones, and those that may yet be opened.
     fn free(&self) -> u32 {
-        self.max_open - self.open + self.idle
+        self.max_open - self.open + self.idle + self.places
     }
 
     fn grant(&mut self) -> Option<Ticket> {
@@ -308,7 +339,16 @@ impl<C> Upstream<C> {
     }
 
     fn add(&mut self, endpoint: u16, address: SocketAddress) {
-        self.targets.insert(Target { endpoint, address, is_live: true, active: 0, shelf: Vec::new() });
+        self.targets.insert(Target {
+            endpoint,
+            address,
+            is_live: true,
+            active: 0,
+            shelf: Vec::new(),
+            shared: Vec::new(),
+            speaks: Speaks::of(self.protocol),
+            dialling: 0,
+        });
     }
 
     fn list_live(&mut self) {

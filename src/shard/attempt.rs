@@ -13,10 +13,13 @@ use std::time::Duration;
 
 use super::Shard;
 use super::client::{Client, ClientEnd};
+use super::client_h2::Exchange;
 use super::connection::{Connection, Inbound};
 use super::counters::{UpstreamCounters, add};
-use super::dial::Lease;
-use super::prepare::{self, Forward};
+use super::dial::{Held, Lease};
+use super::h2_stream::Incoming;
+use super::outset::{First, Outset};
+use super::prepare::Forward;
 use super::record::{Cut, Record};
 use super::relay::{Input, Output, RelayFault, Sink, Source, relay, send_whole, settle};
 use super::respond::{self, Answered, Response, ResponseContext};
@@ -25,7 +28,7 @@ use super::transport::{Sending, Transport};
 use super::upgrade::{self, Patience, Protocol, Tunnelled};
 use crate::config::plan::UpstreamPlan;
 use crate::deadline::Deadline;
-use crate::logic::exchange::{AttemptFault, AttemptFaultKind, Event, Exchange, Step};
+use crate::logic::exchange::{self, AttemptFault, AttemptFaultKind, Event, Step};
 use crate::logic::http::{HeadScan, ProblemKind, Version, encode};
 use crate::ring::{Expect, Outgoing, Size, Timer};
 
@@ -39,7 +42,7 @@ pub struct Attempt<'a, 'c> {
     pub client: &'a mut Client<'c>,
     pub forward: &'a mut Forward,
     pub record: &'a mut Record,
-    pub exchange: &'a mut Exchange,
+    pub exchange: &'a mut exchange::Exchange,
 }
 
 /// Why the client's side ended.
@@ -79,6 +82,30 @@ impl Progress {
     }
 }
 
+/// What brings an attempt to its upstream.
+#[derive(Clone, Copy)]
+enum Link<'a> {
+    H1(&'a Transport),
+    H2(&'a Exchange),
+}
+
+impl<'a> Link<'a> {
+    fn output(self) -> Output<'a> {
+        match self {
+            Self::H1(transport) => Output::H1(transport),
+            Self::H2(exchange) => Output::H2(&exchange.outgoing),
+        }
+    }
+
+    /// What the upstream speaks, if that is not said by its messages.
+    fn version(self) -> Option<Version> {
+        match self {
+            Self::H1(_) => None,
+            Self::H2(_) => Some(Version::Http2),
+        }
+    }
+}
+
 /// What an attempt came to.
 struct End {
     event: Event,
@@ -107,14 +134,16 @@ impl End {
 impl Attempt<'_, '_> {
     /// Runs the attempt on the connection of `lease`, and says how the exchange goes on and what becomes of the client's connection.
     pub async fn run(mut self, mut lease: Lease) -> (Step, After) {
-        let end = self.exchange_messages(lease.connection()).await;
+        let end = self.exchange_messages(lease.held()).await;
         if let Event::Failed(AttemptFault { kind, .. }) = end.event
             && !matches!(kind, AttemptFaultKind::ClientGone | AttemptFaultKind::Content(_))
         {
             add(&self.client.shard.counters.upstreams[self.forward.upstream.index()].failures, 1);
         }
-        if let Some(switched) = end.switched {
-            let event = Box::pin(self.tunnel(switched, lease.connection())).await;
+        if let Some(switched) = end.switched
+            && let Some(connection) = lease.connection()
+        {
+            let event = Box::pin(self.tunnel(switched, connection)).await;
             return (self.exchange.handle(event), After::Close);
         }
         if end.reusable {
@@ -129,58 +158,61 @@ impl Attempt<'_, '_> {
         (self.exchange.handle(end.event), if lingers { After::Linger } else { end.after })
     }
 
-    async fn exchange_messages(&mut self, connection: &mut Connection) -> End {
+    async fn exchange_messages(&mut self, held: &mut Held) -> End {
         let shard = self.client.shard.clone();
         let ring = &*shard.ring;
         let timeouts = self.client.plan().timeouts;
         let context = ResponseContext::new(timeouts.write, self.forward);
         let Client { timer, end: client, .. } = &mut *self.client;
-        let Connection { transport: upstream, inbound: from_upstream } = connection;
         let Record { status, uploaded, sent, id, cut, endpoint, .. } = &mut *self.record;
         let forward = &mut *self.forward;
         let Forward { deadline, frame, expects_continue, .. } = *forward;
         let plan = &shard.plan.upstreams[forward.upstream.index()];
+        let host =
+            forward.host_of_endpoint.then(|| &*plan.endpoints[usize::from(endpoint.unwrap_or_default())].authority);
 
         // What can go out at once does: the head, and the content that came with it.
         let (from_client, to_client) = client.split(&mut forward.reader);
         let mut source = Source { input: from_client, patience: timeouts.body, allowance: forward.max_body };
-        let head_bytes = forward.head.len();
-        let (mut outgoing, complete) = match forward.first.take() {
-            Some(first) => first,
-            None if expects_continue => (Outgoing::new(std::mem::take(&mut forward.head), None, b""), false),
-            None => match source.piece(frame, std::mem::take(&mut forward.head)) {
-                Ok(first) => {
-                    uploaded.set(uploaded.get() + (first.0.remaining() - head_bytes) as u64);
-                    first
-                }
-                // Nothing was sent on the upstream's connection.
-                Err(fault) => {
-                    return End { reusable: true, ..End::failed(content_fault(&fault), false, false, false) };
+        let mut outset = Outset { source: &mut source, message: &mut forward.message, frame, expects_continue, host };
+        let (exchange, mut heads) = (&mut None, Inbound::default());
+        let (link, from_upstream, begun) = match held {
+            Held::Connection(connection) => {
+                let Connection { transport, inbound } = &mut **connection;
+                let begun = outset.begin_on_connection(transport, uploaded);
+                inbound.arm(transport, Size::Small, Expect::Later);
+                (Link::H1(transport), inbound, begun)
+            }
+            Held::Place { handle, .. } => match outset.begin_on_stream(handle, shard.now()) {
+                Ok((begun, first)) => (Link::H2(exchange.insert(begun)), &mut heads, Ok((None, first))),
+                Err(kind) => {
+                    return End { reusable: true, ..End::failed(kind, outset.message.replay.is_some(), false, false) };
                 }
             },
+            Held::Dial => unreachable!("an attempt follows a connection"),
         };
-        if forward.host_of_endpoint {
-            let endpoint = usize::from(endpoint.unwrap_or_default());
-            prepare::set_host(&mut outgoing.head, &plan.endpoints[endpoint].authority);
-        }
+        let (posted, first) = match begun {
+            Ok(begun) => begun,
+            // Nothing was sent on the upstream's connection.
+            Err(kind) => return End { reusable: true, ..End::failed(kind, false, false, false) },
+        };
+        let complete = first.is_none();
         source.arm(complete);
-        from_upstream.arm(upstream, Size::Small, Expect::Later);
         // It goes out while the answer is awaited: whoever sends an answer has read it, and a connection that takes none of it gives none.
         let progress = Progress {
-            posted: RefCell::new(Some(upstream.post(outgoing))),
+            uploaded: Cell::new(complete && posted.is_none()),
+            posted: RefCell::new(posted),
             sent: Cell::new(None),
             complete,
-            uploaded: Cell::new(false),
             may_upload: Cell::new(!expects_continue),
             answered: Cell::new(false),
             responding: Cell::new(false),
         };
 
         let client_side = pin!(async {
-            if !complete {
-                let output = Output::H1(upstream);
-                let sink = Sink { output, frame, patience: plan.timeouts.idle, sent: uploaded };
-                let upload = upload(&shard, &mut source, sink, &progress, deadline);
+            if let Some(first) = first {
+                let sink = Sink { output: link.output(), frame, patience: plan.timeouts.idle, sent: uploaded };
+                let upload = upload(&shard, &mut source, sink, first, &progress, deadline);
                 if let Err(fault) = Box::pin(upload).await
                     && !progress.responding.get()
                 {
@@ -192,12 +224,14 @@ impl Attempt<'_, '_> {
             Err::<Infallible, _>(ClientFault::Gone)
         });
         let mut client_side = ClientSide { future: client_side, ended: None };
+        let content = RefCell::new(None);
         let reading = ReadHead {
             shard: &shard,
             context: &context,
             plan,
             client: to_client,
-            upstream,
+            link,
+            content: &content,
             progress: &progress,
             deadline,
             id: id.as_bytes(),
@@ -208,11 +242,13 @@ impl Attempt<'_, '_> {
             Ok(Ok(response)) => response,
             Ok(Err(kind)) => {
                 let whole = complete || !progress.may_upload.get();
-                forward.first = progress.sent.take().filter(|_| whole).map(|mut outgoing| {
+                let message = &mut forward.message;
+                message.first = progress.sent.take().filter(|_| whole).map(|mut outgoing| {
                     outgoing.rewind();
                     (outgoing, complete)
                 });
-                return End::failed(kind, forward.first.is_some(), true, progress.answered.get());
+                let replayable = message.first.is_some() || message.replay.is_some();
+                return End::failed(kind, replayable, true, progress.answered.get());
             }
             Err(ClientFault::Gone) => return End::failed(AttemptFaultKind::ClientGone, false, true, false),
             Err(ClientFault::Upload(fault)) => return End::failed(content_fault(&fault), false, true, false),
@@ -220,6 +256,7 @@ impl Attempt<'_, '_> {
         if let Some(outgoing) = progress.sent.take() {
             shard.give_back(outgoing.head);
         }
+        forward.message.replay = None;
         *status = Some(response.status);
         count_response(&shard.counters.upstreams[forward.upstream.index()], response.status);
         if let Some(protocol) = response.switches_to {
@@ -229,7 +266,13 @@ impl Attempt<'_, '_> {
         progress.responding.set(true);
         let sent_before = sent.get();
         let relayed = {
-            let input = Input::H1 { transport: upstream, inbound: from_upstream, reader: &mut response.reader };
+            let mut content = content.take();
+            let input = match link {
+                Link::H1(transport) => Input::H1 { transport, inbound: from_upstream, reader: &mut response.reader },
+                Link::H2(Exchange { outgoing, .. }) => {
+                    Input::H2 { incoming: content.as_mut().expect("it came with the head"), outgoing }
+                }
+            };
             let mut source = Source { input, patience: plan.timeouts.idle, allowance: u64::MAX };
             let sink = Sink { output: to_client, frame: response.frame, patience: timeouts.write, sent };
             client_side.unless_ended(pin!(relay(&mut source, sink, response.head, timer, deadline, ring))).await
@@ -286,6 +329,7 @@ async fn upload(
     shard: &Shard,
     source: &mut Source<'_>,
     sink: Sink<'_>,
+    first: First,
     progress: &Progress,
     deadline: Deadline,
 ) -> Result<(), RelayFault> {
@@ -296,6 +340,11 @@ async fn upload(
         let posted = progress.posted.take();
         if let Some(posted) = posted {
             settle(posted, &mut timer, patience, deadline, ring).await?;
+        }
+        if let Output::H2(outgoing) = sink.output
+            && first.send(outgoing, &sink, &mut timer, deadline, ring).await?
+        {
+            return Ok(());
         }
         let last = relay(source, sink, shard.spare(), &mut timer, deadline, ring).await?;
         match last {
@@ -320,7 +369,9 @@ struct ReadHead<'a> {
     context: &'a ResponseContext,
     plan: &'a UpstreamPlan,
     client: Output<'a>,
-    upstream: &'a Transport,
+    link: Link<'a>,
+    /// Where the content of a response goes that comes in a stream.
+    content: &'a RefCell<Option<Incoming>>,
     progress: &'a Progress,
     deadline: Deadline,
     /// The request's id.
@@ -344,7 +395,14 @@ impl ReadHead<'_> {
             self.progress.look();
             while scan.as_mut().is_none_or(|scan| scan.complete(inbound.bytes(), &limits)) {
                 let uploaded = self.progress.uploaded.get();
-                match respond::read(self.shard, self.context, uploaded, inbound, &limits, self.id) {
+                match respond::read(
+                    self.shard,
+                    self.context,
+                    (self.link.version(), uploaded),
+                    inbound,
+                    &limits,
+                    self.id,
+                ) {
                     Ok(Some(Answered::Final(response))) => return Ok(response),
                     Ok(Some(Answered::Interim { status, head })) => {
                         interims += 1;
@@ -379,10 +437,17 @@ impl ReadHead<'_> {
                 false => self.plan.timeouts.first_byte,
             };
             let bound = self.deadline.bound(self.shard.now(), limit);
-            let filling = poll_fn(|cx| inbound.poll_fill(self.upstream, Size::Small, cx));
+            let filling = poll_fn(|cx| match self.link {
+                Link::H1(transport) => inbound.poll_fill(transport, Size::Small, cx).map(|filled| match filled {
+                    Ok(true) => Ok(()),
+                    Ok(false) | Err(_) => Err(AttemptFaultKind::Closed),
+                }),
+                Link::H2(exchange) => exchange
+                    .poll_head(self.context.head_only, inbound, cx)
+                    .map_ok(|content| *self.content.borrow_mut() = content),
+            });
             match timer.within(bound.at, filling).await {
-                Ok(Ok(true)) => return Ok(()),
-                Ok(Ok(false) | Err(_)) => return Err(AttemptFaultKind::Closed),
+                Ok(filled) => return filled,
                 Err(_) if bound.is_final => return Err(AttemptFaultKind::Deadline),
                 Err(_) if waits_for_word => {
                     // The upstream does not know the expectation, and the client may wait for an answer to it.
@@ -480,7 +545,7 @@ fn why_cut<T>(relayed: &Result<Result<T, RelayFault>, ClientFault>) -> Option<Cu
 }
 
 /// What a fault of the upload means for the attempt.
-fn content_fault(fault: &RelayFault) -> AttemptFaultKind {
+pub fn content_fault(fault: &RelayFault) -> AttemptFaultKind {
     match fault {
         RelayFault::SourceClosed => AttemptFaultKind::ClientGone,
         RelayFault::SourceMalformed(fault) => AttemptFaultKind::Content(ProblemKind::Body(*fault)),

@@ -11,18 +11,20 @@ use std::time::Instant;
 use socket2::SockAddr;
 
 use super::client::ClientEnd;
+use super::client_h2::{self, Handle};
 use super::connection::Connection;
 use super::counters::add;
 use super::proxy_header;
 use super::tls::Tls;
-use super::tls::contexts::UpstreamContext;
+use super::tls::contexts::{HTTP2, UpstreamContext};
 use super::transport::{HandshakeError, Lifetime, Transport, handshake};
-use super::{Shard, clock};
-use crate::config::plan::SocketAddress;
+use super::{Shard, clock, task};
+use crate::config::plan::{Protocol, SocketAddress};
 use crate::config::validity;
 use crate::deadline::Deadline;
 use crate::ids::UpstreamId;
 use crate::logic::exchange::DialFault;
+use crate::logic::upstream::shared::SharedId;
 use crate::logic::upstream::{Checkout, TargetId, Ticket};
 use crate::ring::{Expect, Outgoing, Size, Stream, Timer};
 
@@ -32,26 +34,52 @@ pub struct Lease {
     upstream: UpstreamId,
     pub target: TargetId,
     /// Boxed: it goes back and forth between here and the pool.
-    connection: Option<Box<Connection>>,
+    held: Held,
     born: Instant,
     /// It served requests before.
     pub reused: bool,
 }
 
+/// What a lease is of.
+pub enum Held {
+    /// Leave to open a connection.
+    Dial,
+    Connection(Box<Connection>),
+    /// A place on a connection that others use as well.
+    Place {
+        id: SharedId,
+        handle: Rc<Handle>,
+    },
+}
+
 impl Lease {
-    pub fn connection(&mut self) -> &mut Connection {
-        self.connection.as_mut().expect("a lease is handed out with its connection, and gives it up only by value")
+    pub fn held(&mut self) -> &mut Held {
+        &mut self.held
+    }
+
+    /// The connection that the lease's request has for itself.
+    pub fn connection(&mut self) -> Option<&mut Connection> {
+        match &mut self.held {
+            Held::Connection(connection) => Some(connection),
+            Held::Dial | Held::Place { .. } => None,
+        }
     }
 
     /// Keeps the connection for the next request. The caller knows that it is between two messages; a peer that has sent more than its message is
     /// dropped, and one that does so later, or closes, is found out before the next use. One that was opened with other certificates than are in use now is
-    /// dropped, too.
+    /// dropped, too. A place is given up in any case.
     pub fn keep(mut self) {
-        let Some(mut connection) = self.connection.take() else { return };
-        if connection.inbound.has_bytes() || self.shard.is_outdated(self.upstream, &connection) {
-            self.connection = Some(connection);
-            return;
-        }
+        let mut connection = match std::mem::replace(&mut self.held, Held::Dial) {
+            Held::Connection(connection)
+                if !connection.inbound.has_bytes() && !self.shard.is_outdated(self.upstream, &connection) =>
+            {
+                connection
+            }
+            held => {
+                self.held = held;
+                return;
+            }
+        };
         connection.arm(Size::Small, Expect::Later);
         let (upstream, target, born) = (self.upstream, self.target, self.born);
         let next = self.shard.with(|state, now| state.upstream(upstream).put_back(target, connection, born, now));
@@ -67,7 +95,14 @@ impl Drop for Lease {
             return;
         }
         let (upstream, target) = (self.upstream, self.target);
-        let next = self.shard.with(|state, _| state.upstream(upstream).closed(target));
+        let next = self.shard.with(|state, now| {
+            let upstream = state.upstream(upstream);
+            match &self.held {
+                Held::Dial => upstream.not_opened(target),
+                Held::Connection(_) => upstream.closed(target),
+                Held::Place { id, .. } => upstream.leave(target, *id, now),
+            }
+        });
         self.shard.queues.grant(upstream, next);
     }
 }
@@ -94,11 +129,20 @@ impl Dialer<'_, '_> {
             let checkout = self.shard.with(|state, now| state.upstream(upstream).checkout(now, fresh, avoid, granted));
             match checkout {
                 Checkout::Reuse { target, connection, born } => {
-                    let mut lease = self.hold(target, Some(connection), born);
+                    let mut lease = self.hold(target, Held::Connection(connection), born);
                     // A kept connection that was closed, or on which something came unasked, is not used: the next one is.
-                    if !lease.connection().is_disturbed() {
+                    if lease.connection().is_some_and(|connection| !connection.is_disturbed()) {
                         return Ok(lease);
                     }
+                    granted = false;
+                }
+                Checkout::Share { target, id, handle } => {
+                    let is_open = handle.is_open() && !self.shard.is_past(upstream, handle.lifetime());
+                    let lease = self.hold(target, Held::Place { id, handle }, self.shard.now());
+                    if is_open {
+                        return Ok(lease);
+                    }
+                    self.shard.with(|state, _| state.upstream(upstream).forget(target, id));
                     granted = false;
                 }
                 Checkout::Dial { target } => return Box::pin(self.open(target)).await,
@@ -115,14 +159,18 @@ impl Dialer<'_, '_> {
         }
     }
 
-    fn hold(&self, target: TargetId, connection: Option<Box<Connection>>, born: Instant) -> Lease {
-        let reused = connection.is_some();
-        Lease { shard: self.shard.clone(), upstream: self.upstream, target, connection, born, reused }
+    fn hold(&self, target: TargetId, held: Held, born: Instant) -> Lease {
+        let reused = match &held {
+            Held::Dial => false,
+            Held::Connection(_) => true,
+            Held::Place { handle, .. } => handle.is_used(),
+        };
+        Lease { shard: self.shard.clone(), upstream: self.upstream, target, held, born, reused }
     }
 
     async fn open(&mut self, target: TargetId) -> Result<Lease, DialFault> {
         let (upstream, now) = (self.upstream, self.shard.now());
-        let mut lease = self.hold(target, None, now);
+        let mut lease = self.hold(target, Held::Dial, now);
         let counters = &self.shard.counters.upstreams[upstream.index()];
         let (address, endpoint) = self.shard.with(|state, _| {
             let upstream = state.upstream(upstream);
@@ -134,23 +182,37 @@ impl Dialer<'_, '_> {
         let tls = self.shard.tls.borrow_mut().for_dial(upstream, now);
         let connecting = std::pin::pin!(async {
             let stream = connect(self.shard, &address, header).await.map_err(HandshakeError::Stream)?;
-            let Some(context) = tls else { return Ok(Transport::plain(stream)) };
+            let Some(context) = tls else {
+                return Ok((Transport::plain(stream), plan.spoken() == Protocol::H2));
+            };
             let name = context.names[usize::from(endpoint)].clone();
             let mut timer = Timer::new(&self.shard.ring);
             let mut tls = Box::new(Tls::client(context.config.clone(), name)?);
             // No content comes before it was asked for.
             Box::pin(handshake(&stream, &mut tls, &[], &mut timer, bound.at)).await?;
+            let speaks_h2 = tls.protocol() == Some(HTTP2);
+            if !speaks_h2 && plan.spoken() == Protocol::H2 {
+                return Err(HandshakeError::Protocol);
+            }
             let lifetime = lifetime(&context, &tls, self.shard.now());
             self.shard.tls.borrow_mut().opened(upstream, lifetime);
             let mut transport = Transport::plain(stream);
             transport.encrypt(*tls, Some(lifetime));
-            Ok(transport)
+            Ok((transport, speaks_h2))
         });
         let outcome = self.timer.within(bound.at, unless_gone(self.client, connecting)).await;
         let fault = match outcome {
-            Ok(Some(Ok(transport))) => {
+            Ok(Some(Ok((transport, true)))) => {
                 add(&counters.connects, 1);
-                lease.connection = Some(Box::new(Connection::new(transport)));
+                return Box::pin(self.share(lease, transport)).await;
+            }
+            Ok(Some(Ok((transport, false)))) => {
+                add(&counters.connects, 1);
+                lease.held = Held::Connection(Box::new(Connection::new(transport)));
+                if plan.spoken() != Protocol::H1 {
+                    let granted = self.shard.with(|state, _| state.upstream(upstream).opened_exclusive(target));
+                    self.grant(granted);
+                }
                 return Ok(lease);
             }
             Ok(None) => return Err(DialFault::ClientGone),
@@ -172,6 +234,25 @@ impl Dialer<'_, '_> {
         };
         add(&counters.connect_failures, 1);
         Err(fault)
+    }
+
+    /// Gives the lease, which was leave to open a connection, a place on the one that was opened.
+    async fn share(&self, mut lease: Lease, transport: Transport) -> Result<Lease, DialFault> {
+        let (upstream, target) = (self.upstream, lease.target);
+        let plan = &self.shard.plan.upstreams[upstream.index()];
+        let begun = client_h2::begin(self.shard, plan, transport).await;
+        let (handle, driver) = begun.map_err(|_| DialFault::Failed)?;
+        let (id, granted) = self
+            .shard
+            .with(|state, now| state.upstream(upstream).opened_shared(target, handle.clone(), handle.limit(), now));
+        lease.held = Held::Place { id, handle };
+        task::spawn(client_h2::drive(self.shard.clone(), upstream, target, id, driver));
+        self.grant(granted);
+        Ok(lease)
+    }
+
+    fn grant(&self, tickets: Vec<Ticket>) {
+        tickets.into_iter().for_each(|ticket| self.shard.queues.grant(self.upstream, Some(ticket)));
     }
 
     async fn wait(&mut self) -> Result<(), DialFault> {

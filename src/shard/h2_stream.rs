@@ -13,6 +13,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
+use http::HeaderMap;
+use http::header::CONTENT_LENGTH;
 
 use super::relay::RelayFault;
 use crate::config::limits;
@@ -52,7 +54,7 @@ impl Chunk {
         self.range.len()
     }
 
-    fn bytes(&self) -> &[u8] {
+    pub fn bytes(&self) -> &[u8] {
         match &self.memory {
             Memory::Received(buf) => &buf[self.range.clone()],
             Memory::Shared(bytes) => &bytes[self.range.clone()],
@@ -136,12 +138,30 @@ pub struct Incoming {
     passing: usize,
     ended: bool,
     trailers: Vec<u8>,
+    /// Of a response: bytes that must come, if its head says how many.
+    missing: Option<u64>,
+    is_response: bool,
 }
 
 impl Incoming {
     pub fn new(stream: RecvStream) -> Self {
         let ended = stream.is_end_stream();
-        Self { stream, arrived: VecDeque::new(), arrived_bytes: 0, passing: 0, ended, trailers: Vec::new() }
+        Self {
+            stream,
+            arrived: VecDeque::new(),
+            arrived_bytes: 0,
+            passing: 0,
+            ended,
+            trailers: Vec::new(),
+            missing: None,
+            is_response: false,
+        }
+    }
+
+    /// The content of an upstream's response.
+    pub fn of_response(stream: RecvStream, fields: &HeaderMap, to_head: bool) -> Self {
+        let length = fields.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+        Self { missing: length.filter(|_| !to_head), is_response: true, ..Self::new(stream) }
     }
 
     /// Whether all has come and was taken.
@@ -169,8 +189,10 @@ impl Incoming {
                 Poll::Ready(Some(Ok(bytes))) if bytes.is_empty() => {}
                 Poll::Ready(Some(Ok(bytes))) => {
                     self.arrived_bytes += bytes.len();
+                    self.missing = self.missing.map(|missing| missing.saturating_sub(bytes.len() as u64));
                     self.arrived.push_back(bytes);
                 }
+                Poll::Ready(Some(Err(error))) if self.is_end(&error) => self.ended = true,
                 Poll::Ready(Some(Err(_))) => return Poll::Ready(Err(RelayFault::SourceClosed)),
                 Poll::Ready(None) => match self.stream.poll_trailers(cx) {
                     Poll::Ready(Ok(trailers)) => {
@@ -179,6 +201,7 @@ impl Incoming {
                             write_trailers(&mut self.trailers, &trailers).map_err(RelayFault::SourceMalformed)?;
                         }
                     }
+                    Poll::Ready(Err(error)) if self.is_end(&error) => self.ended = true,
                     Poll::Ready(Err(_)) => return Poll::Ready(Err(RelayFault::SourceClosed)),
                     Poll::Pending => break,
                 },
@@ -187,6 +210,12 @@ impl Incoming {
             self.ended |= self.stream.is_end_stream();
         }
         if self.arrived.is_empty() && !self.ended { Poll::Pending } else { Poll::Ready(Ok(())) }
+    }
+
+    /// Whether the response was whole: a server that has answered may stop the rest of the request so (RFC 9113 section 8.1).
+    fn is_end(&self, error: &h2::Error) -> bool {
+        let is_stop = error.is_remote() && error.is_reset() && error.reason() == Some(Reason::NO_ERROR);
+        self.is_response && is_stop && self.missing.is_none_or(|missing| missing == 0)
     }
 
     /// The next bytes that have arrived.
@@ -226,6 +255,11 @@ enum Sender {
 impl Outgoing {
     pub fn response(respond: SendResponse<Queued>, outbox: &Rc<Outbox>) -> Self {
         Self { sender: RefCell::new(Sender::Response(respond)), outbox: outbox.clone() }
+    }
+
+    /// Of a request whose head has gone out.
+    pub fn content(stream: SendStream<Queued>, outbox: &Rc<Outbox>) -> Self {
+        Self { sender: RefCell::new(Sender::Content(stream)), outbox: outbox.clone() }
     }
 
     /// Sends the head of an interim response, as it was encoded for HTTP/1.1.

@@ -8,6 +8,7 @@ mod admin;
 mod attempt;
 mod bind;
 mod client;
+mod client_h2;
 mod clock;
 mod connection;
 mod counters;
@@ -17,6 +18,7 @@ mod driver;
 mod h2_stream;
 mod listen;
 mod lookup;
+mod outset;
 mod prepare;
 mod proxy_header;
 mod record;
@@ -42,6 +44,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use access_log::AccessLog;
+use client_h2::Handle;
 use connection::Connection;
 use counters::{Counters, add};
 use date::Date;
@@ -51,6 +54,7 @@ use reuse::Boxes;
 use seldom::Seldom;
 use serve_h1::Serving;
 use tls::contexts::Contexts;
+use transport::Lifetime;
 
 use crate::config::plan::Plan;
 use crate::ids::{ShardId, UpstreamId};
@@ -76,7 +80,7 @@ pub struct Shard {
     pub queues: Queues,
     pub serving: Rc<Serving>,
     pub serving_h2: Rc<serve_h2::Serving>,
-    state: RefCell<ShardState<Box<Connection>>>,
+    state: RefCell<ShardState<Box<Connection>, Rc<Handle>>>,
     port: RefCell<Port>,
     questions: RefCell<admin::Questions>,
     certificates: RefCell<Arc<CertificateReport>>,
@@ -158,7 +162,7 @@ impl Shard {
     }
 
     /// Lends the policy state, with the time as of this turn.
-    pub fn with<T>(&self, use_state: impl FnOnce(&mut ShardState<Box<Connection>>, Instant) -> T) -> T {
+    pub fn with<T>(&self, use_state: impl FnOnce(&mut ShardState<Box<Connection>, Rc<Handle>>, Instant) -> T) -> T {
         use_state(&mut self.state.borrow_mut(), self.ring.now())
     }
 
@@ -225,7 +229,9 @@ impl Shard {
                 Message::Control(Control::UpstreamTls { upstream, config, not_after }) => {
                     self.tls.borrow_mut().renew_upstream(upstream, &config, not_after);
                     self.with(|state, now| {
-                        state.upstream(upstream).evict(now, |connection| self.is_outdated(upstream, connection))
+                        let pool = state.upstream(upstream);
+                        pool.forget_where(|handle| self.is_past(upstream, handle.lifetime()));
+                        pool.evict(now, |connection| self.is_outdated(upstream, connection))
                     });
                 }
                 Message::Control(Control::Certificates(report)) => drop(self.certificates.replace(report)),
@@ -265,6 +271,7 @@ impl Shard {
         self.date.borrow_mut().update(clock::wall());
         self.with(|state, now| {
             for (id, upstream) in state.upstreams() {
+                upstream.forget_where(|handle| self.is_past(id, handle.lifetime()));
                 upstream.evict(now, |connection| self.is_outdated(id, connection) || connection.is_disturbed());
             }
         });
@@ -274,7 +281,12 @@ impl Shard {
     /// Whether no further request may use a connection to the upstream: it would be opened another way now, or a certificate that it was opened with has
     /// ended since.
     pub fn is_outdated(&self, upstream: UpstreamId, connection: &Connection) -> bool {
-        let Some(lifetime) = connection.transport.lifetime() else { return false };
+        self.is_past(upstream, connection.transport.lifetime())
+    }
+
+    /// The same, by what is known of the connection.
+    pub fn is_past(&self, upstream: UpstreamId, lifetime: Option<Lifetime>) -> bool {
+        let Some(lifetime) = lifetime else { return false };
         let tls = self.tls.borrow();
         let generation = tls.upstreams[upstream.index()].as_ref().map(|context| context.generation);
         generation != Some(lifetime.generation) || lifetime.end.is_some_and(|end| end <= self.now())

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use super::Shard;
 use super::admin::Answer;
 use super::connection::Connection;
+use super::outset::Message;
 use super::record::{Id, Record};
 use super::relay::Frame;
 use super::serve_h1::{DISCARD_BYTES, Session};
@@ -20,7 +21,6 @@ use crate::logic::http::reply::{self, Reply, ReplyContext};
 use crate::logic::http::{BodyFraming, BodyReader, HeadLimits, Method, Parsed, RequestFault, RequestHead, Version};
 use crate::logic::http::{parse_request, request_id, target};
 use crate::logic::route::{self, Captures, Found};
-use crate::ring::Outgoing;
 
 /// What is done about a request.
 pub enum Prepared {
@@ -51,10 +51,7 @@ pub struct Forward {
     pub upstream: UpstreamId,
     pub route: RouteId,
     pub facts: RequestFacts,
-    /// The head as it goes out.
-    pub head: Vec<u8>,
-    /// Head and content of an attempt that may have to go out again.
-    pub first: Option<(Outgoing, bool)>,
+    pub message: Message,
     pub reader: BodyReader,
     pub frame: Frame,
     /// Bytes of content that are taken.
@@ -266,8 +263,7 @@ impl<'a> Context<'a> {
             upstream: plan.upstream,
             route: id,
             facts: RequestFacts { idempotent: head.method.is_idempotent() },
-            head: out,
-            first: None,
+            message: Message { head: out, ..Message::default() },
             reader: BodyReader::new(head.framing),
             frame: Frame::of(head.framing, encode::passes_trailers(&head.fields, &route.request_fields)),
             max_body,

@@ -42,7 +42,7 @@ impl Frame {
         matches!(self, Frame::Chunked { .. })
     }
 
-    fn has_trailers(self) -> bool {
+    pub fn has_trailers(self) -> bool {
         matches!(self, Frame::Chunked { trailers: true })
     }
 }
@@ -146,7 +146,7 @@ impl Source<'_> {
     ///
     /// # Errors
     /// As for [`piece`](Self::piece).
-    fn chunk(&mut self) -> Result<(Option<Chunk>, bool), RelayFault> {
+    pub fn chunk(&mut self) -> Result<(Option<Chunk>, bool), RelayFault> {
         let (inbound, reader) = match &mut self.input {
             Input::H1 { inbound, reader, .. } => (inbound, reader),
             Input::H2 { incoming, .. } => {
@@ -176,7 +176,7 @@ impl Source<'_> {
     }
 
     /// The trailer fields that came, each line with its CRLF. Whole once the body is complete.
-    fn trailers(&self) -> &[u8] {
+    pub fn trailers(&self) -> &[u8] {
         match &self.input {
             Input::H1 { reader, .. } => reader.trailers(),
             Input::H2 { incoming, .. } => incoming.trailers(),
@@ -264,6 +264,23 @@ fn piece_of_stream(incoming: &mut Incoming, frame: Frame, mut head: Vec<u8>) -> 
         encode::last_chunk(&mut head, if frame.has_trailers() { incoming.trailers() } else { b"" });
     }
     (Outgoing::new(head, None, b""), complete)
+}
+
+/// Puts a whole body behind `head`, framed.
+pub fn piece_of_chunks(chunks: &[Chunk], frame: Frame, mut head: Vec<u8>) -> Outgoing {
+    for chunk in chunks {
+        if frame.is_chunked() {
+            head.extend_from_slice(encode::chunk_prefix(chunk.len()).as_ref());
+        }
+        head.extend_from_slice(chunk.bytes());
+        if frame.is_chunked() {
+            head.extend_from_slice(encode::CHUNK_SUFFIX);
+        }
+    }
+    if frame.is_chunked() {
+        encode::last_chunk(&mut head, b"");
+    }
+    Outgoing::new(head, None, b"")
 }
 
 /// Sends what is left of `outgoing`. After an error it may be gone.

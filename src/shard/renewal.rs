@@ -130,7 +130,7 @@ impl Renewal {
         if !reread.upstream(&mut plan, changed) {
             return;
         }
-        match contexts::upstream_config(&plan) {
+        match contexts::upstream_config(&plan, self.plan.upstreams[index].spoken()) {
             Ok(config) => {
                 let not_after = plan.certificate.as_ref().and_then(CertificatePlan::not_after);
                 self.upstreams[index] = Some(plan);

@@ -12,7 +12,9 @@ use crate::config::plan::UpstreamPlan;
 use crate::ids::RouteId;
 use crate::logic::http::encode::{self, Persistence, RequestIdField, ResponseEncoding};
 use crate::logic::http::response::{self, ResponseFault};
-use crate::logic::http::{BodyFraming, BodyReader, HeadLimits, Parsed, Version, parse_response, request_id};
+use crate::logic::http::{
+    BodyFraming, BodyReader, HeadLimits, Parsed, ResponseHead, Version, parse_response, request_id,
+};
 
 /// What must be known of the request to answer it.
 pub struct ResponseContext {
@@ -70,7 +72,7 @@ pub fn limits(plan: &UpstreamPlan) -> HeadLimits {
 pub fn read(
     shard: &Shard,
     context: &ResponseContext,
-    uploaded: bool,
+    (version, uploaded): (Option<Version>, bool),
     inbound: &mut Inbound,
     limits: &HeadLimits,
     id: &[u8],
@@ -78,6 +80,7 @@ pub fn read(
     let facts = response::ResponseContext { head_request: context.head_only, upgrade: context.upgrade.as_deref() };
     let mut slots = shard.slots.borrow_mut();
     let Parsed::Complete(head) = parse_response(inbound.bytes(), &mut slots, limits, facts)? else { return Ok(None) };
+    let head = ResponseHead { version: version.unwrap_or(head.version), ..head };
     let mut out = shard.spare();
     let (status, len) = (head.status, head.len);
     let request_id = Some(RequestIdField { name: request_id::FIELD, value: id });

@@ -84,8 +84,7 @@ async fn reply(client: &mut Client<'_>, mut forward: Box<Forward>, kind: Problem
     let keep = forward.keep && read_whole && !client.is_last();
     let bytes = prepare::encode_problem(&shard, record, &kind.into(), (forward.head_only, forward.version, keep));
     let deadline = Deadline::after(shard.now(), client.plan().timeouts.write);
-    shard.give_back(std::mem::take(&mut forward.head));
-    forward.first = None;
+    shard.give_back(std::mem::take(&mut forward.message).head);
     shard.forwards.give_back(forward);
     match (client.send(bytes, deadline, record).await, keep) {
         (true, true) => After::Keep,

@@ -30,7 +30,7 @@ use crate::config::plan::ListenerPlan;
 use crate::logic::coverage;
 use crate::logic::http::ClientText;
 use crate::logic::http::h2::RequestParts;
-use crate::logic::http::h2::frames::PREFACE;
+use crate::logic::http::h2::frames::FrameWatch;
 use crate::logic::proxy_protocol::Provenance;
 use crate::ring::Timer;
 
@@ -89,7 +89,7 @@ pub async fn serve(session: Box<Session>, name: Option<String>) {
         driver: RefCell::default(),
         open,
     });
-    let wire = Wire::new(&shared.shard().ring, connection, PREFACE.len());
+    let wire = Wire::new(&shared.shard().ring, connection, FrameWatch::of_client(now));
     let look_at = now + shared.plan().timeouts.write;
     let mut driver = Driver { shared, wire, timer, closing_since: None, look_at };
     if let Some(mut codec) = driver.begin().await {
@@ -123,8 +123,7 @@ impl Driver {
             .max_concurrent_streams(plan.limits.max_concurrent_streams)
             .initial_window_size(limits::H2_STREAM_WINDOW)
             .initial_connection_window_size(limits::H2_CONNECTION_WINDOW)
-            // Each field counts for 32 bytes more than it has (RFC 9113 section 6.5.2).
-            .max_header_list_size((plan.limits.max_head + FIELD_OVERHEAD * fields) as u32)
+            .max_header_list_size((plan.limits.max_head + limits::H2_FIELD_OVERHEAD * fields) as u32)
             .header_table_size(limits::H2_FIELD_TABLE)
             .max_send_buffer_size(limits::H2_OUTPUT_QUEUE)
             .max_local_error_reset_streams(Some(limits::H2_REFUSALS))
@@ -258,9 +257,6 @@ impl Driver {
         }
     }
 }
-
-/// What a field counts for beside its name and value.
-const FIELD_OVERHEAD: usize = 32;
 
 impl Shared {
     fn shard(&self) -> &Rc<Shard> {

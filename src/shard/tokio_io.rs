@@ -26,6 +26,8 @@ pub struct Wire {
     output: RefCell<Output>,
     watch: RefCell<FrameWatch>,
     flood: Cell<Option<Flood>>,
+    /// When bytes came last.
+    received_at: Cell<Instant>,
     /// Since when a head is coming.
     head_since: Cell<Option<Instant>>,
 }
@@ -42,13 +44,14 @@ struct Output {
 pub struct Io(Rc<Wire>);
 
 impl Wire {
-    /// `skipped` bytes of the peer come before its first frame.
-    pub fn new(ring: &Rc<Ring>, connection: Connection, skipped: usize) -> Rc<Self> {
+    /// `watch` sees what the peer sends.
+    pub fn new(ring: &Rc<Ring>, connection: Connection, watch: FrameWatch) -> Rc<Self> {
         Rc::new(Self {
             ring: ring.clone(),
             connection: RefCell::new(connection),
             output: RefCell::default(),
-            watch: RefCell::new(FrameWatch::new(skipped, ring.now())),
+            watch: RefCell::new(watch),
+            received_at: Cell::new(ring.now()),
             flood: Cell::new(None),
             head_since: Cell::new(None),
         })
@@ -61,6 +64,11 @@ impl Wire {
     /// What the peer has sent too much of. From then on nothing of it is read.
     pub fn flood(&self) -> Option<Flood> {
         self.flood.get()
+    }
+
+    /// When bytes of the peer came last.
+    pub fn received_at(&self) -> Instant {
+        self.received_at.get()
     }
 
     /// Since when a head is coming that has not ended.
@@ -100,6 +108,7 @@ impl Wire {
         let arrived = inbound.bytes();
         let count = arrived.len().min(room.remaining());
         let now = self.ring.now();
+        self.received_at.set(now);
         if let Err(flood) = watch.received(&arrived[..count], now) {
             self.flood.set(Some(flood));
             return Poll::Pending;

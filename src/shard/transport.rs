@@ -192,6 +192,8 @@ impl Transport {
 pub enum HandshakeError {
     #[error("{}", Reason(.0))]
     Tls(#[from] rustls::Error),
+    #[error("the peer does not speak HTTP/2")]
+    Protocol,
     #[error("the peer closed the connection")]
     Closed,
     #[error("{0}")]

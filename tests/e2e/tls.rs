@@ -207,13 +207,13 @@ fn a_revoked_client_is_refused() {
     }
 }
 
-/// A gateway that speaks TLS to another, which speaks it to clients.
+/// A gateway that speaks TLS to another, which speaks it to clients. They agree on HTTP/2, where the host has to be one that the certificate is for.
 pub(super) fn chained(behind: &Gateway, tls: Value) -> Gateway {
     let port = behind.address().rsplit(':').next().expect("a port").to_owned();
     Gateway::start(json!({
         "listeners": [{ "name": "public" }],
         "upstreams": { "origin": { "endpoints": [format!("https://localhost:{port}")], "tls": tls } },
-        "routes": [{ "upstream": "origin" }],
+        "routes": [{ "upstream": "origin", "rewrite": { "host": "endpoint" } }],
     }))
 }
 

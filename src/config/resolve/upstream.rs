@@ -6,7 +6,7 @@ use super::syntax::Scheme;
 use super::{Context, Seen, narrow, syntax, tls};
 use crate::config::complaint::Place;
 use crate::config::plan::{
-    Balance, EndpointPlan, KeepalivePlan, UpstreamLimits, UpstreamPlan, UpstreamTimeouts, UpstreamTlsPlan,
+    Balance, EndpointPlan, KeepalivePlan, Protocol, UpstreamLimits, UpstreamPlan, UpstreamTimeouts, UpstreamTlsPlan,
 };
 use crate::config::{limits, raw};
 
@@ -24,6 +24,7 @@ pub(super) fn resolve(cx: &mut Context<'_>, upstreams: &BTreeMap<String, raw::Up
         UpstreamPlan {
             name: name.clone(),
             endpoints,
+            protocol: protocol(cx, &place, raw),
             tls: tls(cx, &place, &schemes, raw),
             proxy_protocol: cx.choice(
                 &place.key("proxy_protocol"),
@@ -102,6 +103,21 @@ fn endpoints(cx: &mut Context<'_>, place: &Place<'_>, raw: &raw::Upstream) -> Ve
         }
     }
     endpoints
+}
+
+/// Over a connection that speaks for one client, requests of others must not travel.
+fn protocol(cx: &mut Context<'_>, place: &Place<'_>, raw: &raw::Upstream) -> Protocol {
+    let place = place.key("protocol");
+    let protocol = cx.choice(&place, raw.protocol.as_deref(), &raw::PROTOCOLS, Protocol::Auto);
+    if protocol == Protocol::H2 && raw.proxy_protocol.is_some() {
+        let remedy = "leave \"protocol\" out, or \"proxy_protocol\"";
+        cx.complain(
+            &place,
+            "such a connection carries several clients' requests, and a PROXY header names one",
+            remedy,
+        );
+    }
+    protocol
 }
 
 fn tls(cx: &mut Context<'_>, place: &Place<'_>, schemes: &[Scheme], raw: &raw::Upstream) -> Option<UpstreamTlsPlan> {

@@ -8,13 +8,14 @@ pub mod frames;
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, COOKIE, HOST};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
 
 use super::authority::Authority;
 use super::chunked::BodyFault;
-use super::encode::field;
+use super::encode::{content_length, field, status_line};
 use super::fields::{FieldFault, FieldKind, is_forbidden_trailer};
 use super::octets;
+use super::reply::reason;
 use super::request::RequestFault;
 use crate::config::limits;
 
@@ -129,6 +130,53 @@ fn is_connection_specific(name: &HeaderName) -> bool {
 fn is_padded(value: &[u8]) -> bool {
     let is_space = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
     is_space(value.first()) || is_space(value.last())
+}
+
+/// A request head that was [encoded](super::encode::request) for an upstream, for one that speaks HTTP/2.
+///
+/// # Errors
+/// The target holds a byte that only HTTP/1.1 can carry.
+///
+/// # Panics
+/// When `head` is not what our encoder writes.
+pub fn read_request(head: &Bytes, encrypted: bool) -> Result<Request<()>, RequestFault> {
+    let line = memchr::memchr(b'\n', head).expect("a request line was written") + 1;
+    let mut words = head[..line].split(|&byte| byte == b' ');
+    let mut word = || words.next().expect("a request line has three words");
+    let (method, target) = (word(), word());
+    let mut request = Request::new(());
+    *request.version_mut() = http::Version::HTTP_2;
+    *request.method_mut() = Method::from_bytes(method).expect("a method was written");
+    read_fields(head, line, request.headers_mut());
+    let host = request.headers_mut().remove(HOST).expect("a host was written");
+    let uri = Uri::builder().scheme(if encrypted { "https" } else { "http" }).authority(host.as_bytes());
+    *request.uri_mut() = uri.path_and_query(target).build().map_err(|_| RequestFault::BadTargetByte)?;
+    Ok(request)
+}
+
+/// Appends a response of an upstream as a head of HTTP/1.1, for [`parse_response`](super::parse_response) to decide about. `ended`: nothing follows
+/// it.
+pub fn write_response(out: &mut Vec<u8>, response: &Response<()>, ended: bool, to_head: bool) {
+    let status = response.status().as_u16();
+    // Some clients of HTTP/1.1 miss a reason.
+    status_line(out, status, reason(status).as_bytes());
+    let mut has_length = false;
+    for (name, value) in response.headers() {
+        // What a connection of HTTP/2 must not say is not repeated; least of all what would frame the content.
+        if !is_of_a_connection(name.as_str().as_bytes()) {
+            has_length |= name == CONTENT_LENGTH;
+            field(out, name.as_str().as_bytes(), value.as_bytes());
+        }
+    }
+    let may_have_content = !response.status().is_informational() && !matches!(status, 204 | 304);
+    if may_have_content && !has_length {
+        match ended {
+            true if to_head => {}
+            true => content_length(out, 0),
+            false => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
+        }
+    }
+    out.extend_from_slice(b"\r\n");
 }
 
 /// Appends trailer fields as [`last_chunk`](super::encode::last_chunk) takes them, without those that may not come behind content.

@@ -13,13 +13,14 @@ struct Bench {
     next_connection: u32,
 }
 
-fn plan(endpoints: usize, max_connections: u32, max_pending: u32) -> UpstreamPlan {
+pub fn plan(endpoints: usize, max_connections: u32, max_pending: u32) -> UpstreamPlan {
     let endpoint = |index: usize| EndpointPlan {
         target: EndpointTarget::Unix(PathBuf::from(format!("/run/{index}"))),
         authority: format!("endpoint-{index}"),
     };
     UpstreamPlan {
         name: "app".into(),
+        protocol: Protocol::H1,
         endpoints: (0..endpoints).map(endpoint).collect(),
         tls: None,
         proxy_protocol: None,
@@ -276,6 +277,7 @@ fn counts_hold_under_random_use() {
                         }
                         Checkout::QueueFull => assert!(!is_granted, "seed {seed}, step {step}: a grant is kept"),
                         Checkout::NoTarget => unreachable!("all addresses are known"),
+                        Checkout::Share { .. } => unreachable!("none is shared"),
                     }
                 }
                 2 if !in_use.is_empty() => {

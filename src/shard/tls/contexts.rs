@@ -20,7 +20,7 @@ use super::super::transport::Lifetime;
 use super::certificates::Certificates;
 use crate::config::plan::{
     CertificatePlan, ClientCertificateMode, ClientCertificatesPlan, EndpointPlan, EndpointTarget, ListenerTlsPlan,
-    Plan, TlsRoots, TlsVersion, UpstreamTlsPlan,
+    Plan, Protocol, TlsRoots, TlsVersion, UpstreamTlsPlan,
 };
 use crate::ids::UpstreamId;
 
@@ -80,7 +80,7 @@ impl Contexts {
             let Some(tls) = &upstream.tls else { return Ok(None) };
             let names = upstream.endpoints.iter().map(|endpoint| server_name(tls, endpoint)).collect();
             let not_after = tls.certificate.as_ref().and_then(CertificatePlan::not_after);
-            let config = client(tls, &provider, &system).map(Arc::new);
+            let config = client(tls, upstream.spoken(), &provider, &system).map(Arc::new);
             config.map(|config| Some(UpstreamContext { config, names, not_after, generation: 0, sessions_end: None }))
         });
         Ok(Self { listeners: listeners.collect::<Result<_, _>>()?, upstreams: upstreams.collect::<Result<_, _>>()? })
@@ -146,13 +146,13 @@ pub fn listener_config(
     Ok(Arc::new(config))
 }
 
-/// How an upstream is spoken to.
+/// How an upstream is spoken to, and what is offered to it.
 ///
 /// # Errors
 /// See [`SetupError`].
-pub fn upstream_config(tls: &UpstreamTlsPlan) -> Result<Arc<ClientConfig>, SetupError> {
+pub fn upstream_config(tls: &UpstreamTlsPlan, spoken: Protocol) -> Result<Arc<ClientConfig>, SetupError> {
     let system = LazyCell::new(system_roots as fn() -> _);
-    client(tls, &Arc::new(provider::default_provider()), &system).map(Arc::new)
+    client(tls, spoken, &Arc::new(provider::default_provider()), &system).map(Arc::new)
 }
 
 fn versions(min: TlsVersion) -> &'static [&'static SupportedProtocolVersion] {
@@ -231,6 +231,7 @@ fn system_roots() -> Arc<RootCertStore> {
 
 fn client(
     plan: &UpstreamTlsPlan,
+    spoken: Protocol,
     provider: &Arc<CryptoProvider>,
     system: &LazyCell<Arc<RootCertStore>>,
 ) -> Result<ClientConfig, SetupError> {
@@ -250,8 +251,18 @@ fn client(
             builder.with_client_auth_cert(certificate.chain.clone(), certificate.key.expose().clone_key())?
         }
     };
-    config.alpn_protocols = vec![PROTOCOLS[0].to_vec()];
+    config.alpn_protocols = offered(spoken);
     Ok(config)
+}
+
+/// What is offered to an upstream in ALPN.
+fn offered(protocol: Protocol) -> Vec<Vec<u8>> {
+    let names: &[&[u8]] = match protocol {
+        Protocol::Auto => &[HTTP2, PROTOCOLS[0]],
+        Protocol::H1 => &PROTOCOLS[..1],
+        Protocol::H2 => &[HTTP2],
+    };
+    names.iter().map(|name| name.to_vec()).collect()
 }
 
 /// All that the usual verifier demands, and that the public key is one of those that are expected, if any are (RFC 7469 section 2.4 has the form).

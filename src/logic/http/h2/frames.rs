@@ -48,6 +48,7 @@ const END_HEADERS: u8 = 0x4;
 /// See the module.
 #[derive(Debug)]
 pub struct FrameWatch {
+    is_bounded: bool,
     /// The header of the next frame, as far as it has come.
     header: [u8; HEADER_BYTES],
     header_bytes: usize,
@@ -66,9 +67,20 @@ pub struct FrameWatch {
 }
 
 impl FrameWatch {
-    /// Of a peer whose first `skipped` bytes are no frames.
-    pub fn new(skipped: usize, now: Instant) -> Self {
+    /// Of a client, whose preface comes first.
+    pub fn of_client(now: Instant) -> Self {
+        Self::new(PREFACE.len(), true, now)
+    }
+
+    /// Of an upstream, which may send what it likes.
+    pub fn of_upstream(now: Instant) -> Self {
+        Self::new(0, false, now)
+    }
+
+    /// The first `skipped` bytes are no frames.
+    fn new(skipped: usize, is_bounded: bool, now: Instant) -> Self {
         Self {
+            is_bounded,
             header: [0; HEADER_BYTES],
             header_bytes: 0,
             payload: skipped,
@@ -158,7 +170,7 @@ impl FrameWatch {
         let budget = &Flood::BUDGETS[kind as usize];
         let earned = (self.sent + self.sent_before).checked_div(budget.per_sent).unwrap_or(0);
         let allowed = u64::from(budget.base) + earned + u64::from(budget.per_request) * u64::from(self.requests);
-        if u64::from(*count) > allowed { Err(kind) } else { Ok(()) }
+        if self.is_bounded && u64::from(*count) > allowed { Err(kind) } else { Ok(()) }
     }
 }
 
@@ -176,7 +188,7 @@ mod tests {
     }
 
     fn watch(now: Instant) -> FrameWatch {
-        FrameWatch::new(0, now)
+        FrameWatch::new(0, true, now)
     }
 
     /// How many of these frames are borne with, and what there are too many of then.
@@ -252,7 +264,7 @@ mod tests {
         let last = frame(6, 0, 8);
         for cut in [1, 2, 7, 9, 10, 4096] {
             let now = now();
-            let mut watch = FrameWatch::new(PREFACE.len(), now);
+            let mut watch = FrameWatch::of_client(now);
             for piece in bytes.chunks(cut) {
                 assert_eq!(watch.received(piece, now), Ok(()), "{cut}");
             }

@@ -169,6 +169,44 @@ fn trailers_lose_what_may_not_come_behind_content() {
 }
 
 #[test]
+fn an_encoded_request_is_read_for_an_upstream_that_speaks_http_2() {
+    let head = "POST /x?y HTTP/1.1\r\nHost: a.example:8080\r\nX-Own: 1\r\nConnection: TE\r\nTE: trailers\r\n\
+                Transfer-Encoding: chunked\r\n\r\n";
+    let request = read_request(&Bytes::from_static(head.as_bytes()), true).expect("it can be carried");
+    assert_eq!((request.method(), request.uri().to_string()), (&Method::POST, "https://a.example:8080/x?y".to_owned()));
+    assert_eq!(request.headers(), &fields(&[("x-own", "1"), ("te", "trailers")]));
+
+    let head = Bytes::from_static(b"GET /<> HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(read_request(&head, false).err(), Some(RequestFault::BadTargetByte));
+}
+
+#[test]
+fn a_response_of_an_upstream_is_framed_by_what_follows_it() {
+    for (status, pairs, ended, to_head, expected) in [
+        (200, &[("x", "y")][..], false, false, "HTTP/1.1 200 OK\r\nx: y\r\nTransfer-Encoding: chunked\r\n\r\n"),
+        (200, &[], true, false, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"),
+        (200, &[("content-length", "7")], false, false, "HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\n"),
+        (200, &[], true, true, "HTTP/1.1 200 OK\r\n\r\n"),
+        (204, &[], true, false, "HTTP/1.1 204 No Content\r\n\r\n"),
+        (103, &[("link", "</a>")], true, false, "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n"),
+        (
+            200,
+            &[("transfer-encoding", "chunked"), ("connection", "x")],
+            true,
+            false,
+            "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+        ),
+    ] {
+        let mut response = Response::new(());
+        *response.status_mut() = StatusCode::from_u16(status).expect("a status");
+        *response.headers_mut() = fields(pairs);
+        let mut out = Vec::new();
+        write_response(&mut out, &response, ended, to_head);
+        assert_eq!(String::from_utf8_lossy(&out), expected);
+    }
+}
+
+#[test]
 fn a_response_is_read_without_what_belongs_to_a_connection() {
     let head = "HTTP/1.1 404 Not Found\r\nServer: x\r\nConnection: close\r\nX-Empty: \r\nSet-Cookie: a\r\n\
                 Set-Cookie: b\r\nTransfer-Encoding: chunked\r\n\r\ncontent";

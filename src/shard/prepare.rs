@@ -1,6 +1,7 @@
 //! From the bytes of a request's head to what is done about it, in one synchronous step: nothing of the head is borrowed afterwards.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use super::Shard;
 use super::admin::Answer;
@@ -15,6 +16,7 @@ use crate::ids::{ListenerId, RouteId, UpstreamId};
 use crate::logic::exchange::RequestFacts;
 use crate::logic::http::encode::{self, Persistence, RequestEncoding, RequestIdField};
 use crate::logic::http::forwarded::{ClientText, Forwarding};
+use crate::logic::http::grpc;
 use crate::logic::http::h2::{RequestParts, write_request};
 use crate::logic::http::problem::{self, Problem, ProblemKind};
 use crate::logic::http::reply::{self, Reply, ReplyContext};
@@ -163,6 +165,7 @@ impl<'a> Context<'a> {
             record.id = Id::Given(id);
         }
         record.open(self.shard, &self.listener().name, &self.client, head);
+        record.grpc = head.version == Version::Http2 && grpc::is_grpc(&head.fields);
         if self.listener().admin {
             if !matches!(head.method, Method::Get | Method::Head) {
                 return self.problem(head, record, ProblemKind::MethodNotAllowed, Some("GET, HEAD"));
@@ -273,8 +276,14 @@ impl<'a> Context<'a> {
             keep: head.persistent && !self.is_last,
             expects_continue: head.expect_continue,
             upgrade: head.upgrade.map(Rc::from),
-            deadline: Deadline::after(record.started, route.timeout),
+            deadline: Deadline::after(record.started, self.timeout(head, record, route)),
         }))
+    }
+
+    /// What the client of a gRPC request waits for no longer, nobody needs.
+    fn timeout(&self, head: &RequestHead<'_>, record: &Record, route: &RoutePlan) -> Duration {
+        let patience = if record.grpc { grpc::timeout(&head.fields) } else { None };
+        patience.map_or(route.timeout, |patience| patience.min(route.timeout))
     }
 
     /// `OPTIONS *` and `OPTIONS http://host` ask about the gateway itself (RFC 9110 section 9.3.7, RFC 9112 section 3.2.4).
@@ -349,10 +358,16 @@ pub fn encode_problem(
     (head_only, version, keep): (bool, Version, bool),
 ) -> Vec<u8> {
     shard.counters.problem(problem.kind);
-    (record.status, record.problem) = (Some(problem.kind.status()), Some(problem.kind));
+    record.problem = Some(problem.kind);
+    record.status = Some(if record.grpc { 200 } else { problem.kind.status() });
     let mut bytes = shard.spare();
     let date = shard.date.borrow();
-    problem::reply(&mut bytes, problem, &reply_context(record, head_only, version, keep, date.as_str()));
+    let context = reply_context(record, head_only, version, keep, date.as_str());
+    if record.grpc {
+        grpc::reply(&mut bytes, problem.kind, &context);
+    } else {
+        problem::reply(&mut bytes, problem, &context);
+    }
     bytes
 }
 

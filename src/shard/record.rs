@@ -31,6 +31,8 @@ pub struct Record {
     /// Why the client had no whole response.
     pub cut: Option<Cut>,
     pub id: Id,
+    /// The client speaks gRPC, and is told of problems in its way.
+    pub grpc: bool,
     line: Option<Vec<u8>>,
 }
 
@@ -117,6 +119,7 @@ impl Record {
             problem: None,
             cut: None,
             id: Id::Ours(shard.next_request_id()),
+            grpc: false,
             line: None,
         }
     }

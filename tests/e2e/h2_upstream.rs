@@ -168,6 +168,29 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
 }
 
 #[test]
+fn a_grpc_client_is_told_of_problems_in_its_way_and_its_patience_is_the_deadline() {
+    let origin = Origin::scripted(|peer| {
+        let mut frames = Frames::accept(peer);
+        while frames.request().is_some() {}
+    });
+    let mut config = proxy(&[&origin.endpoint]);
+    config["listeners"][0]["http2"] = json!(true);
+    config["upstreams"]["origin"]["protocol"] = json!("h2");
+    config["routes"] = json!([{ "match": { "path": "/slow" }, "upstream": "origin" }]);
+    let gateway = Gateway::start(config);
+    let grpc = ["-i", VERSIONS[1], "-d", "x", "-H", "content-type: application/grpc+proto", "-H", "grpc-timeout: 200m"];
+    for (path, status) in [("/slow", "4"), ("/nowhere", "12")] {
+        let answer = latin1(&curl(&gateway, path, &grpc));
+        let told = format!("\r\ngrpc-status: {status}\r\n");
+        assert!(answer.starts_with("HTTP/2 200 \r\n") && answer.contains(&told), "{answer}");
+        assert!(answer.contains("content-type: application/grpc\r\n") && answer.ends_with("\r\n\r\n"), "{answer}");
+    }
+    // Who speaks HTTP/1.1 has no use for that.
+    let plain = latin1(&curl(&gateway, "/nowhere", &["-i", "-d", "x", "-H", "content-type: application/grpc"]));
+    assert!(plain.starts_with("HTTP/1.1 404 "), "{plain}");
+}
+
+#[test]
 fn a_request_that_the_upstream_has_refused_goes_out_again_with_its_content() {
     let origin = Origin::scripted(|peer| {
         let mut frames = Frames::accept(peer);

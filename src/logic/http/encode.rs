@@ -7,6 +7,7 @@
 use super::fields::{FieldKind, Fields, Line};
 use super::forwarded::{Forwarding, touches};
 use super::framing::BodyFraming;
+use super::grpc;
 use super::head::Version;
 use super::request::RequestHead;
 use super::response::ResponseHead;
@@ -178,9 +179,9 @@ pub fn interim(out: &mut Vec<u8>, head: &ResponseHead<'_>, request_id: Option<Re
 
 /// Whether the trailers of a message with these `fields` go on. They would get around a `Connection` field that names them (RFC 9110 section
 /// 7.6.1) and around `edits`. Few messages have trailers, and nothing may rely on them (section 6.5.1): so where one might have to
-/// go, all do.
+/// go, all do. Those of gRPC carry the outcome, without which the response is worth nothing, so no edit takes them away.
 pub fn passes_trailers(fields: &Fields<'_>, edits: &FieldEdits) -> bool {
-    !fields.nominates && edits.is_empty()
+    !fields.nominates && (edits.is_empty() || grpc::is_grpc(fields))
 }
 
 /// What comes before `len` bytes of content.

@@ -15,6 +15,7 @@
 //! | [`forwarded`] | what is the upstream told about the client? |
 //! | [`target`] | which path is meant? |
 //! | [`problem`], [`reply`] | what do we say when we answer ourselves? |
+//! | [`grpc`] | and what to a client that speaks gRPC? |
 //! | [`request_id`] | what is this request called in the logs? |
 //!
 //! The verdict on a head depends on its bytes only, never on how they were cut into reads: the parser is sequential and the first bad
@@ -26,6 +27,7 @@ pub mod fields;
 pub mod forwarded;
 pub mod framing;
 pub mod fuzzing;
+pub mod grpc;
 pub mod h2;
 pub mod head;
 pub mod problem;

@@ -43,6 +43,11 @@ fn round_trips() {
 }
 
 #[test]
+fn http_2_requests() {
+    replay("h2_request", fuzzing::h2_request);
+}
+
+#[test]
 fn proxy_headers() {
     replay("proxy_protocol", proxy_protocol::fuzzing::header);
 }

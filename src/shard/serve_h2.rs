@@ -9,7 +9,6 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
-use h2::ext::Protocol;
 use h2::server::{Builder, Connection, SendResponse};
 use h2::{Reason, RecvStream};
 use http::Request;
@@ -321,7 +320,6 @@ async fn request(mut stream: Box<Stream>) {
         scheme: head.uri.scheme_str(),
         authority: head.uri.authority().map(Authority::as_str),
         path: head.uri.path_and_query().map_or("", PathAndQuery::as_str),
-        protocol: head.extensions.get::<Protocol>().map(Protocol::as_str),
         fields: &head.headers,
         ended: incoming.is_complete(),
     };

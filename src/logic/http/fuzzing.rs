@@ -2,8 +2,11 @@
 //!
 //! Each panics when its property does not hold. None needs a fuzzer.
 
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+
 use super::encode::{self, RequestEncoding};
 use super::forwarded::{ClientText, Forwarding};
+use super::h2::{RequestParts, write_request};
 use super::{
     BodyFault, BodyFraming, BodyReader, FieldSlots, HeadLimits, HeadScan, Parsed, ResponseContext, parse_request,
     parse_response, target,
@@ -44,6 +47,50 @@ pub fn request_head(bytes: &[u8]) {
     }
     let mut scan = HeadScan::default();
     assert!(scan.complete(&bytes[..len], &LIMITS));
+}
+
+/// A request in HTTP/2 that is taken is one head in HTTP/1.1, and says there what it said before and nothing else. One field to a line, as
+/// `name: value`; those that begin with a colon are pseudo-fields, and `:ended` says that nothing follows.
+pub fn h2_request(bytes: &[u8]) {
+    let (mut fields, mut method, mut path) = (HeaderMap::new(), Method::GET, "/");
+    let (mut scheme, mut authority, mut ended) = (None, None, false);
+    for line in bytes.split(|&byte| byte == b'\n') {
+        let at = line.iter().skip(1).position(|&byte| byte == b':').map_or(line.len(), |at| at + 1);
+        let (name, value) = (&line[..at], line.get(at + 2..).unwrap_or_default());
+        let text = str::from_utf8(value).unwrap_or_default();
+        match name {
+            b":method" => method = Method::from_bytes(value).unwrap_or(Method::GET),
+            b":path" => path = text,
+            b":scheme" => scheme = Some(text),
+            b":authority" => authority = Some(text),
+            b":ended" => ended = true,
+            _ => {
+                if let (Ok(name), Ok(value)) = (HeaderName::from_lowercase(name), HeaderValue::from_bytes(value)) {
+                    fields.append(name, value);
+                }
+            }
+        }
+    }
+    let request = RequestParts { method: &method, scheme, authority, path, fields: &fields, ended };
+    let mut written = Vec::new();
+    if write_request(&mut written, &request, LIMITS.fields).is_err() {
+        return;
+    }
+    let mut slots = FieldSlots::new();
+    let Ok(Parsed::Complete(head)) = parse_request(&written, &mut slots, &LIMITS) else { return };
+    assert_eq!(head.len, written.len(), "it is one head");
+    assert_eq!((head.method.as_str(), head.target), (method.as_str(), path));
+    assert_eq!(head.framing == BodyFraming::None, ended && !fields.contains_key("content-length"));
+    if let Some(authority) = authority {
+        assert_eq!(head.host, authority);
+    }
+    for (name, value) in head.fields.iter() {
+        let is_ours = [&b"Host"[..], b"Cookie", b"Transfer-Encoding"].contains(&name);
+        let came = || fields.get_all(str::from_utf8(name).expect("a token")).iter().any(|it| it.as_bytes() == value);
+        assert!(is_ours || came(), "{name:?}: {value:?}");
+    }
+    let crumbs = fields.get_all("cookie").iter().map(HeaderValue::as_bytes).collect::<Vec<_>>();
+    assert_eq!(head.fields.first("cookie").unwrap_or_default(), crumbs.join(&b"; "[..]));
 }
 
 /// A fault that a prefix already has stays, and none comes before the one of the whole.

@@ -27,8 +27,6 @@ pub struct RequestParts<'a> {
     pub scheme: Option<&'a str>,
     pub authority: Option<&'a str>,
     pub path: &'a str,
-    /// Of an extended CONNECT (RFC 8441 section 4).
-    pub protocol: Option<&'a str>,
     pub fields: &'a HeaderMap,
     /// Nothing follows the head.
     pub ended: bool,

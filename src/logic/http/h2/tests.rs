@@ -20,7 +20,6 @@ fn get<'a>(fields: &'a HeaderMap) -> RequestParts<'a> {
         scheme: Some("https"),
         authority: Some("a.example"),
         path: "/x?y",
-        protocol: None,
         fields,
         ended: true,
     }

@@ -22,7 +22,8 @@
 //!
 //! # The life of a request
 //!
-//! 1. `shard::listen` accepts, `shard::serve_h1` waits. An idle connection holds a task of a few hundred bytes and no buffer.
+//! 1. `shard::listen` accepts, `shard::serve_h1` waits. An idle connection holds a task of a few hundred bytes and no buffer. Where HTTP/2 is agreed
+//!    on, `shard::serve_h2` takes over: each request has a task, and its head is written as one of HTTP/1.1 to be understood like any other.
 //! 2. Bytes come: a future of the shard's spare ones is borrowed, and `shard::prepare` turns the head into a decision in one synchronous step. Head,
 //!    framing and fields are understood once, by [`logic::http`]; [`logic::route`] finds the route; the deadline is fixed; the head for the
 //!    upstream is written.

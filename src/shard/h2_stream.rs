@@ -61,6 +61,13 @@ impl Chunk {
         }
     }
 
+    /// Gives back the receive buffer that the bytes are in, if they are in one: others need it.
+    fn leave_buffer(&mut self) {
+        if let Memory::Received(_) = self.memory {
+            *self = Bytes::copy_from_slice(self.bytes()).into();
+        }
+    }
+
     /// Takes the first `count` bytes.
     fn split_to(&mut self, count: usize) -> Self {
         let middle = self.range.start + count;
@@ -78,8 +85,12 @@ pub struct Outbox {
 }
 
 impl Outbox {
+    fn has_room(&self) -> bool {
+        self.queued.get() < limits::H2_OUTPUT_QUEUE
+    }
+
     fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.queued.get() < limits::H2_OUTPUT_QUEUE {
+        if self.has_room() {
             return Poll::Ready(());
         }
         let mut waiting = self.waiting.borrow_mut();
@@ -291,18 +302,24 @@ impl Outgoing {
     /// The stream is closed, the peer has room for less than [`limits::H2_PROGRESS`] within `patience`, or the deadline has passed.
     pub async fn send(&self, mut chunk: Chunk, ended: bool, pace: &mut Pace<'_>) -> Result<(), RelayFault> {
         while chunk.len() > 0 {
-            let mut piece = chunk.split_to(chunk.len().min(limits::H2_PROGRESS));
+            let rest = chunk.len().saturating_sub(limits::H2_PROGRESS);
             let bound = pace.deadline.bound(pace.ring.now(), pace.patience);
-            while piece.len() > 0 {
-                let wanted = piece.len();
-                let room = std::future::poll_fn(|cx| self.poll_room(wanted, cx));
+            while chunk.len() > rest {
+                let wanted = chunk.len() - rest;
+                let room = std::future::poll_fn(|cx| {
+                    let room = self.poll_room(wanted, cx);
+                    if room.is_pending() {
+                        chunk.leave_buffer();
+                    }
+                    room
+                });
                 let room = match pace.timer.within(bound.at, room).await {
                     Ok(room) => room?,
                     Err(_) if bound.is_final => return Err(RelayFault::Deadline),
                     Err(_) => return Err(RelayFault::SinkStalled),
                 };
-                let part = piece.split_to(room.min(wanted));
-                self.queue(part, ended && piece.len() == 0 && chunk.len() == 0)?;
+                let part = chunk.split_to(room.min(wanted));
+                self.queue(part, ended && chunk.len() == 0)?;
             }
         }
         Ok(())
@@ -341,6 +358,13 @@ impl Outgoing {
     fn queue(&self, chunk: Chunk, ended: bool) -> Result<(), RelayFault> {
         let Sender::Content(stream) = &mut *self.sender.borrow_mut() else { return Err(RelayFault::SinkClosed) };
         stream.send_data(Queued::new(chunk, &self.outbox), ended).map_err(|_| RelayFault::SinkClosed)
+    }
+
+    /// Whether the peer has room for content now.
+    pub fn has_room(&self) -> bool {
+        let Sender::Content(stream) = &mut *self.sender.borrow_mut() else { return false };
+        stream.reserve_capacity(1);
+        self.outbox.has_room() && stream.capacity() > 0
     }
 
     /// Ready when the peer has room for some bytes, `wanted` at most.

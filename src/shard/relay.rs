@@ -193,6 +193,13 @@ impl Source<'_> {
         }
     }
 
+    /// The same, for a receiver that has no room now: it must not hold much. The end may come all the same.
+    fn arm_sparingly(&mut self) {
+        if let Input::H1 { transport, inbound, .. } = &mut self.input {
+            inbound.arm(transport, Size::Small, Expect::Now);
+        }
+    }
+
     /// Ready when the other end has gone away.
     pub fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match &mut self.input {
@@ -377,6 +384,10 @@ async fn relay_to_connection(
         sink.sent.set(sink.sent.get() + bytes);
         head = outgoing.head;
         head.clear();
+        if let Input::H2 { .. } = source.input {
+            // Content was copied into it, and there are many streams that may be silent now.
+            head.shrink_to(COPY_BELOW);
+        }
         if !source.wait(timer, deadline, ring).await? {
             break;
         }
@@ -400,7 +411,6 @@ async fn relay_to_stream(
 ) -> Result<(), RelayFault> {
     loop {
         let (chunk, complete) = source.chunk()?;
-        source.arm(complete);
         let has_trailers = complete && sink.frame.has_trailers() && !source.trailers().is_empty();
         let ends = complete && !has_trailers;
         if !head.is_empty() {
@@ -408,8 +418,14 @@ async fn relay_to_stream(
             let is_all = ends && chunk.is_none();
             outgoing.begin(std::mem::take(&mut head), is_all)?;
             if is_all {
+                source.arm(complete);
                 return Ok(());
             }
+        }
+        if complete || outgoing.has_room() {
+            source.arm(complete);
+        } else if chunk.is_none() {
+            source.arm_sparingly();
         }
         match chunk {
             Some(chunk) => {

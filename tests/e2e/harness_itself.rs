@@ -1,5 +1,11 @@
 //! The harness, tried without a gateway: a test that cannot fail proves nothing.
 
+use std::fs;
+
+use crate::harness::h2::H2Client;
+use crate::harness::h2::frame::{self, END_HEADERS, END_STREAM, code, kind};
+use crate::harness::h2::hpack::{self, Decoder};
+use crate::harness::peers::{Server, are_installed};
 use crate::harness::{Client, Framing, Metrics, Origin, latin1, ok};
 
 #[test]
@@ -142,5 +148,121 @@ fn malformed_metrics_are_refused() {
         format!("{histogram}a_bucket{{le=\"+Inf\"}} 1\na_sum 1\na_count 2\n"),
     ] {
         assert!(Metrics::parse(&text).is_err(), "{text}");
+    }
+}
+
+#[test]
+fn an_http_2_client_and_nginx_understand_each_other() {
+    if !are_installed(&["nginx"]) {
+        return;
+    }
+    let content: Vec<u8> = (0..300_000_u32).map(|index| (index * 31 + (index >> 8)) as u8).collect();
+    let nginx = Server::nginx(|address, directory| {
+        fs::write(directory.join("large"), &content).expect("room");
+        let root = directory.path().display();
+        format!(
+            "listen {address} http2; root {root}; location /say/ {{ return 200 \"$request_method $http_x_own\\n\"; }}"
+        )
+    });
+    let mut client = H2Client::connect(&nginx.address);
+
+    assert!(client.get(1, "/large").body == content, "more than the windows were at first");
+    assert_eq!(client.get(3, "/missing").status(), 404);
+    let value = "v".repeat(300);
+    let block = [hpack::block(&frame::get("/say/")), hpack::literal("x-own", &value)].concat();
+    client.send(frame::frame(kind::HEADERS, END_STREAM, 5, &block[..7]));
+    client.send(frame::frame(kind::CONTINUATION, END_HEADERS, 5, &block[7..]));
+    assert_eq!(client.response(5).text(), format!("GET {value}\n"));
+    client.send(frame::headers(7, 0, &frame::post("/say/"))).send(frame::data(7, END_STREAM, "content"));
+    let answer = client.response(7);
+    assert_eq!((answer.text().as_str(), answer.field("content-length")), ("POST \n", Some("6")));
+    client.send(frame::ping(*b"12345678"));
+    client.until("the ping is acknowledged", |client| client.pings_acknowledged == 1);
+    assert_eq!(client.settings_acknowledged, 1);
+    client.send(frame::headers(9, 0, &frame::post("/say/")));
+    assert_eq!(client.reset_of(9), code::NO_ERROR, "the answer needs no content");
+    // An update by nothing (RFC 9113 section 6.9).
+    client.send(frame::window_update(0, 0));
+    assert_eq!(client.goodbye(), code::PROTOCOL_ERROR);
+}
+
+#[test]
+fn an_http_2_client_believes_no_malformed_response() {
+    let status = hpack::literal(":status", "200");
+    let head = |flags| frame::headers(1, flags, &[(":status", "200"), ("content-length", "2")]);
+    let fields = |fields: &[u8]| frame::frame(kind::HEADERS, END_HEADERS, 1, [&status, fields].concat());
+    for (response, is_fine) in [
+        ([head(0), frame::data(1, END_STREAM, "ab")].concat(), true),
+        ([head(0), frame::data(1, END_STREAM, "abc")].concat(), false),
+        ([head(0), frame::data(1, 0, "a"), frame::headers(1, END_STREAM, &[("x-sum", "1")])].concat(), false),
+        ([head(0), frame::data(1, 0, "ab"), frame::headers(1, END_STREAM, &[("x-sum", "1")])].concat(), true),
+        ([head(0), frame::data(1, 0, "ab"), frame::headers(1, 0, &[("x-sum", "1")])].concat(), false),
+        (frame::data(1, END_STREAM, "ab"), false),
+        (frame::headers(1, END_STREAM, &[(":status", "103")]), false),
+        (frame::headers(1, END_STREAM, &[("x-own", "1")]), false),
+        (fields(&hpack::literal("X-Own", "1")), false),
+        (fields(&hpack::literal("connection", "close")), false),
+        (fields(&hpack::literal("x-own", "1\r\nx: 2")), false),
+        (fields(&hpack::indexed(99)), false),
+        (frame::frame(kind::DATA, END_STREAM, 1, vec![0; 16_385]), false),
+        ([frame::frame(kind::HEADERS, 0, 1, &status), frame::ping(*b"12345678")].concat(), false),
+    ] {
+        let words = response.clone();
+        let origin = Origin::scripted(move |peer| {
+            peer.send(frame::settings(&[]));
+            // The preface, three frames at least, and so a request.
+            peer.read(24 + 3 * 9);
+            peer.send(&words);
+            peer.wait_for_close();
+        });
+        let mut client = H2Client::connect(origin.address());
+        client.send(frame::headers(1, END_STREAM, &frame::get("/")));
+        assert_eq!(client.try_response(1).is_ok(), is_fine, "{response:?}");
+    }
+}
+
+/// RFC 7541 appendix C.6: Huffman's code, and a table of 256 bytes.
+#[test]
+fn compressed_fields_are_read() {
+    type Fields = &'static [(&'static str, &'static str)];
+    let blocks: [(&[u8], Fields); 3] = [
+        (
+            b"\x3f\xe1\x01\x48\x82\x64\x02\x58\x85\xae\xc3\x77\x1a\x4b\x61\x96\xd0\x7a\xbe\x94\x10\x54\xd4\x44\xa8\x20\x05\x95\x04\x0b\x81\x66\xe0\x82\
+              \xa6\x2d\x1b\xff\x6e\x91\x9d\x29\xad\x17\x18\x63\xc7\x8f\x0b\x97\xc8\xe9\xae\x82\xae\x43\xd3",
+            &[
+                (":status", "302"),
+                ("cache-control", "private"),
+                ("date", "Mon, 21 Oct 2013 20:13:21 GMT"),
+                ("location", "https://www.example.com"),
+            ],
+        ),
+        (
+            b"\x48\x83\x64\x0e\xff\xc1\xc0\xbf",
+            &[
+                (":status", "307"),
+                ("cache-control", "private"),
+                ("date", "Mon, 21 Oct 2013 20:13:21 GMT"),
+                ("location", "https://www.example.com"),
+            ],
+        ),
+        (
+            b"\x88\xc1\x61\x96\xd0\x7a\xbe\x94\x10\x54\xd4\x44\xa8\x20\x05\x95\x04\x0b\x81\x66\xe0\x84\xa6\x2d\x1b\xff\xc0\x5a\x83\x9b\xd9\xab\
+              \x77\xad\x94\xe7\x82\x1d\xd7\xf2\xe6\xc7\xb3\x35\xdf\xdf\xcd\x5b\x39\x60\xd5\xaf\x27\x08\x7f\x36\x72\xc1\xab\x27\x0f\xb5\x29\x1f\x95\x87\
+              \x31\x60\x65\xc0\x03\xed\x4e\xe5\xb1\x06\x3d\x50\x07",
+            &[
+                (":status", "200"),
+                ("cache-control", "private"),
+                ("date", "Mon, 21 Oct 2013 20:13:22 GMT"),
+                ("location", "https://www.example.com"),
+                ("content-encoding", "gzip"),
+                ("set-cookie", "foo=ASDJKHQKBZXOQWEOPIUAXQWEOIU; max-age=3600; version=1"),
+            ],
+        ),
+    ];
+    let mut decoder = Decoder::new();
+    for (block, expected) in blocks {
+        let fields = decoder.decode(block).unwrap();
+        let fields: Vec<_> = fields.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        assert_eq!(fields, expected);
     }
 }

@@ -159,6 +159,29 @@ impl Gateway {
         fs::read_dir(&directory).unwrap_or_else(|error| panic!("{directory}: {error}")).count()
     }
 
+    /// Bytes of memory that the process has now.
+    pub fn resident_memory(&self) -> u64 {
+        self.memory("VmRSS:")
+    }
+
+    /// The most that it has had since [`forget_peak_memory`](Self::forget_peak_memory).
+    pub fn peak_memory(&self) -> u64 {
+        self.memory("VmHWM:")
+    }
+
+    pub fn forget_peak_memory(&self) {
+        let file = format!("/proc/{}/clear_refs", self.process_id());
+        fs::write(&file, "5").unwrap_or_else(|error| panic!("{file}: {error}"));
+    }
+
+    fn memory(&self, key: &str) -> u64 {
+        let file = format!("/proc/{}/status", self.process_id());
+        let status = fs::read_to_string(&file).unwrap_or_else(|error| panic!("{file}: {error}"));
+        let kibibytes: Option<u64> =
+            status.lines().find_map(|line| line.strip_prefix(key)?.trim().strip_suffix(" kB")?.parse().ok());
+        1024 * kibibytes.unwrap_or_else(|| panic!("no {key} in {status}"))
+    }
+
     pub fn directory(&self) -> &TempDir {
         &self.directory
     }

@@ -4,6 +4,7 @@ mod authority;
 mod client;
 pub mod config;
 mod gateway;
+pub mod h2;
 mod message;
 mod metrics;
 mod origin;

@@ -241,6 +241,18 @@ impl Peer {
         }
     }
 
+    /// Waits for the first line of a request and leaves it; `None` when the connection ends first.
+    pub fn first_line(&mut self) -> Option<String> {
+        loop {
+            if let Some(end) = self.buffer.windows(2).position(|bytes| bytes == b"\r\n") {
+                return Some(super::message::latin1(&self.buffer[..end]));
+            }
+            if self.receive() == 0 {
+                return None;
+            }
+        }
+    }
+
     /// Waits for the head of a request and takes it, leaving the body; `None` when the connection ends first.
     pub fn head(&mut self) -> Option<String> {
         loop {

@@ -18,6 +18,7 @@ mod forwarding;
 mod h1_smuggling;
 mod h2;
 mod h2_attacks;
+mod h2_clients;
 mod h2_floods;
 mod h2_upstream;
 mod harness_itself;

@@ -9,7 +9,7 @@ started=$SECONDS
 step() { printf '%s==> %s%s  (%ds)\n' "$bold" "$*" "$off" "$((SECONDS - started))"; }
 trap 'printf "%sfailed%s after %ds\n" "$red" "$off" "$((SECONDS - started))"' ERR
 
-# Tests talk to real peers: nginx, HAProxy, curl, nghttp, OpenSSL and Python's websockets. The benchmark and the soak are Python. A C compiler builds the executor and the allocator.
+# Tests talk to real peers: nginx, HAProxy, curl, nghttp, OpenSSL and Python's grpcio and websockets. The benchmark and the soak are Python. A C compiler builds the executor and the allocator.
 packages=()
 command -v cc >/dev/null || packages+=(gcc libc6-dev)
 command -v make >/dev/null || packages+=(make)
@@ -20,6 +20,7 @@ command -v nghttp >/dev/null || packages+=(nghttp2-client)
 command -v nghttpd >/dev/null || [ -x /usr/sbin/nghttpd ] || packages+=(nghttp2-server)
 command -v openssl >/dev/null || packages+=(openssl)
 command -v python3 >/dev/null || packages+=(python3)
+/usr/bin/python3 -c 'import grpc' 2>/dev/null || packages+=(python3-grpcio)
 /usr/bin/python3 -c 'import websockets' 2>/dev/null || packages+=(python3-websockets)
 if [ ${#packages[@]} -gt 0 ]; then
   step "installing ${packages[*]}"

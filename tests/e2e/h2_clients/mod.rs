@@ -1,5 +1,7 @@
 //! HTTP/2 clients that were not written for these tests, in plain text and in TLS: curl, and nghttp and h2load of nghttp2.
 
+mod grpc;
+
 use std::fs;
 use std::process::{Command, Output, Stdio};
 

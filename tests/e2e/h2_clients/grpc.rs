@@ -7,7 +7,9 @@ use serde_json::json;
 
 use super::file;
 use crate::harness::config::proxy;
-use crate::harness::{Gateway, latin1};
+use crate::harness::h2::frame::{self, END_STREAM};
+use crate::harness::h2::{H2Client, Stream};
+use crate::harness::{Gateway, Origin, free_port, latin1};
 
 /// Debian's own: the one that its packages are for.
 const PYTHON: &str = "/usr/bin/python3";
@@ -116,4 +118,38 @@ fn a_deadline_and_a_cancellation_reach_the_server() {
     assert_done("cancelled", &gateway, false);
     assert_eq!(server.line().split(' ').next(), Some("deadline"));
     assert_eq!(server.line(), "cancelled True");
+}
+
+/// The only block of fields of what a call of gRPC is answered with, by frames: a library would make a status out of anything.
+fn answer(gateway: &Gateway, path: &str, more: &[(&str, &str)]) -> Stream {
+    let mut client = H2Client::connect(&gateway.address());
+    let fields = [&frame::post(path)[..], &[("content-type", "application/grpc"), ("te", "trailers")], more].concat();
+    client.send(frame::headers(1, 0, &fields)).send(frame::data(1, END_STREAM, [0; 5]));
+    client.response(1)
+}
+
+#[test]
+fn what_the_gateway_answers_itself_is_a_status_of_grpc() {
+    let waiting = Origin::scripted(|peer| peer.stall());
+    let mut config = proxy(&[&format!("http://127.0.0.1:{}", free_port())]);
+    config["listeners"][0]["http2"] = json!(true);
+    config["upstreams"]["waiting"] = json!({ "endpoints": [waiting.endpoint] });
+    config["routes"] = json!([
+        { "match": { "path": "/test.Test/{*call}" }, "upstream": "origin" },
+        { "match": { "path": "/wait.Test/{*call}" }, "upstream": "waiting" },
+        { "match": { "path": "/late.Test/{*call}" }, "upstream": "waiting", "timeout": "300ms" },
+    ]);
+    let gateway = Gateway::start(config);
+    for (path, more, status) in [
+        // Nobody is there: UNAVAILABLE. Nothing is there: UNIMPLEMENTED. It takes too long: DEADLINE_EXCEEDED.
+        ("/test.Test/Unary", &[][..], "14"),
+        ("/other.Test/Unary", &[], "12"),
+        ("/late.Test/Unary", &[], "4"),
+        ("/wait.Test/Unary", &[("grpc-timeout", "300m")], "4"),
+    ] {
+        let answer = answer(&gateway, path, more);
+        assert_eq!((answer.blocks.len(), answer.body.len()), (1, 0), "{path}: {answer:?}");
+        assert_eq!((answer.status(), answer.field("grpc-status")), (200, Some(status)), "{path}: {answer:?}");
+        assert!(answer.field("content-type").is_some_and(|it| it.starts_with("application/grpc")), "{answer:?}");
+    }
 }

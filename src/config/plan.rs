@@ -191,13 +191,6 @@ pub enum TlsVersion {
     Tls13,
 }
 
-impl AsRef<[String]> for CertificatePlan {
-    /// The names that it is for.
-    fn as_ref(&self) -> &[String] {
-        &self.names
-    }
-}
-
 /// A certificate to show, with the key that belongs to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CertificatePlan {

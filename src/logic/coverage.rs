@@ -4,34 +4,21 @@
 //! may be wrong by the rules of another, so such a request for a host that the shown one is not for is misdirected, and the client tries again
 //! on a connection of its own.
 
-/// Whether a connection whose client asked for `name` may be used for `host`, which may have a port. Certificates are given by the names that each is
-/// for.
-pub fn covers(certificates: &[impl AsRef<[String]>], name: Option<&str>, host: &str) -> bool {
+/// Whether a connection may be used for `host`, which may have a port. Its client asked for the name `asked`, and got to see a certificate for `names`.
+pub fn covers(names: &[String], asked: Option<&str>, host: &str) -> bool {
     let host = host
         .rsplit_once(':')
         .filter(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()))
         .map_or(host, |it| it.0);
     // What was asked for is what was shown, or the client was content with another.
-    if name.is_some_and(|name| name.eq_ignore_ascii_case(host)) {
+    if asked.is_some_and(|name| name.eq_ignore_ascii_case(host)) {
         return true;
     }
     // A client that asked for nobody wants an address, and no name is to be had but by the certificate.
-    if name.is_none() && is_address(host) {
+    if asked.is_none() && is_address(host) {
         return true;
     }
-    shown(certificates, name).iter().any(|pattern| matches(pattern, host))
-}
-
-/// The names of the certificate that a client gets to see that asks for `name`. Those of several certificates for one name are alike in what
-/// they are for, or the first is meant.
-fn shown<'c>(certificates: &'c [impl AsRef<[String]>], name: Option<&str>) -> &'c [String] {
-    let has = |exact: bool| {
-        certificates.iter().find(|certificate| {
-            let mut patterns = certificate.as_ref().iter().filter(|pattern| pattern.starts_with("*.") != exact);
-            name.is_some_and(|name| patterns.any(|pattern| matches(pattern, name)))
-        })
-    };
-    has(true).or_else(|| has(false)).or(certificates.first()).map_or(&[], AsRef::as_ref)
+    names.iter().any(|pattern| matches(pattern, host))
 }
 
 fn matches(pattern: &str, host: &str) -> bool {
@@ -49,38 +36,31 @@ fn is_address(host: &str) -> bool {
 mod tests {
     use super::*;
 
-    const CERTIFICATES: [&[&str]; 3] =
-        [&["first.example", "*.first.example"], &["b.example", "c.example"], &["*.wild.example"]];
-
-    fn is_covered(name: Option<&str>, host: &str) -> bool {
-        let certificates: Vec<Vec<String>> =
-            CERTIFICATES.iter().map(|names| names.iter().map(|&name| name.to_owned()).collect()).collect();
-        let certificates: Vec<&[String]> = certificates.iter().map(Vec::as_slice).collect();
-        covers(&certificates, name, host)
-    }
-
     #[test]
     fn a_host_is_covered_by_the_certificate_that_was_shown() {
-        for (name, host, expected) in [
-            (Some("b.example"), "b.example", true),
-            (Some("b.example"), "B.Example:8443", true),
-            (Some("b.example"), "c.example", true),
-            (Some("b.example"), "first.example", false),
-            (Some("b.example"), "x.wild.example", false),
-            (Some("x.wild.example"), "y.wild.example", true),
-            (Some("x.wild.example"), "x.y.wild.example", false),
-            (Some("x.wild.example"), "b.example", false),
-            // The first certificate is shown to those who ask for a stranger, or for nobody.
-            (Some("stranger.example"), "stranger.example", true),
-            (Some("stranger.example"), "x.first.example", true),
-            (Some("stranger.example"), "b.example", false),
-            (None, "first.example", true),
-            (None, "b.example", false),
-            (None, "127.0.0.1", true),
-            (None, "[::1]:8443", true),
-            (Some("b.example"), "127.0.0.1", false),
+        let first = &["first.example", "*.first.example"][..];
+        let (two, wild) = (&["b.example", "c.example"][..], &["*.wild.example"][..]);
+        for (names, asked, host, expected) in [
+            (two, Some("b.example"), "b.example", true),
+            (two, Some("b.example"), "B.Example:8443", true),
+            (two, Some("b.example"), "c.example", true),
+            (two, Some("b.example"), "first.example", false),
+            (two, Some("b.example"), "x.wild.example", false),
+            (two, Some("b.example"), "127.0.0.1", false),
+            (wild, Some("x.wild.example"), "y.wild.example", true),
+            (wild, Some("x.wild.example"), "x.y.wild.example", false),
+            (wild, Some("x.wild.example"), "b.example", false),
+            // Who asked for a stranger, or for nobody.
+            (first, Some("stranger.example"), "stranger.example", true),
+            (first, Some("stranger.example"), "x.first.example", true),
+            (first, Some("stranger.example"), "b.example", false),
+            (first, None, "first.example", true),
+            (first, None, "b.example", false),
+            (first, None, "127.0.0.1", true),
+            (first, None, "[::1]:8443", true),
         ] {
-            assert_eq!(is_covered(name, host), expected, "{name:?} {host}");
+            let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+            assert_eq!(covers(&names, asked, host), expected, "{asked:?} {host}");
         }
     }
 }

@@ -19,6 +19,7 @@ use super::listen::Open;
 use super::prepare::{self, Prepared};
 use super::record::Record;
 use super::reuse::Slots;
+use super::tls::Shown;
 use super::tls::Tls;
 use super::tls::contexts::HTTP2;
 use super::transport::{HandshakeError, Sending, handshake};
@@ -258,7 +259,7 @@ pub async fn serve(mut session: Box<Session>) {
     match agreed {
         None => return,
         Some(Agreed::Http1) => {}
-        Some(Agreed::Http2 { name }) => return Box::pin(serve_h2::serve(session, name)).await,
+        Some(Agreed::Http2 { shown }) => return Box::pin(serve_h2::serve(session, shown)).await,
     }
     let mut patience = session.listener().timeouts.header;
     let mut lingers = false;
@@ -279,8 +280,8 @@ pub async fn serve(mut session: Box<Session>) {
 enum Agreed {
     Http1,
     Http2 {
-        /// The name that the client asked for in its TLS handshake.
-        name: Option<String>,
+        /// What the client got to see in its TLS handshake, if there was one.
+        shown: Option<Shown>,
     },
 }
 
@@ -294,7 +295,7 @@ async fn await_preface(session: &mut Session) -> Option<Agreed> {
             return Some(Agreed::Http1);
         }
         if bytes.len() >= PREFACE.len() {
-            return Some(Agreed::Http2 { name: None });
+            return Some(Agreed::Http2 { shown: None });
         }
         let filling = poll_fn(|cx| match inbound.poll_fill(transport, Size::Small, cx) {
             // The drain has knocked.
@@ -331,7 +332,7 @@ async fn begin_tls(session: &mut Session, config: Arc<ServerConfig>) -> Option<A
             add(&counters.tls_handshakes, 1);
             session.client_cert = client_cert(listener, &tls);
             let agreed = match tls.protocol() {
-                Some(HTTP2) => Agreed::Http2 { name: tls.take_asked() },
+                Some(HTTP2) => Agreed::Http2 { shown: tls.take_shown() },
                 _ => Agreed::Http1,
             };
             transport.encrypt(tls, None);

@@ -22,6 +22,7 @@ use super::listen::Open;
 use super::record::Record;
 use super::reuse::Slots;
 use super::serve_h1::{DISCARD_BYTES, LINGER, RequestsOpen, Session, linger};
+use super::tls::Shown;
 use super::tokio_io::{Io, Wire};
 use super::{Phase, Shard, prepare, proxy_header, task};
 use crate::config::limits;
@@ -42,8 +43,8 @@ struct Shared {
     encrypted: bool,
     /// What upstreams hear of the client's certificate.
     client_cert: Option<Box<str>>,
-    /// The name that the client asked for in its TLS handshake.
-    name: Option<String>,
+    /// What the client got to see in its TLS handshake, if there was one.
+    shown: Option<Shown>,
     outbox: Rc<Outbox>,
     /// Requests that are served. One that the client has reset is among them until its work has stopped.
     live: Cell<usize>,
@@ -71,7 +72,7 @@ pub fn serving() -> Rc<Serving> {
 }
 
 /// Serves a connection to its end; the client's preface is the next that comes, or some of it has come.
-pub async fn serve(session: Box<Session>, name: Option<String>) {
+pub async fn serve(session: Box<Session>, shown: Option<Shown>) {
     let Session { open, connection, timer, client, client_cert, trusted, provenance, .. } = *session;
     let now = open.shard.now();
     let shared = Rc::new(Shared {
@@ -80,7 +81,7 @@ pub async fn serve(session: Box<Session>, name: Option<String>) {
         trusted,
         encrypted: connection.transport.is_encrypted(),
         client_cert,
-        name,
+        shown,
         outbox: Rc::default(),
         live: Cell::new(0),
         served: Cell::new(0),
@@ -323,8 +324,8 @@ async fn request(mut stream: Box<Stream>) {
         fields: &head.headers,
         ended: incoming.is_complete(),
     };
-    let prepared = prepare::prepare_stream(&context, &parts, &mut record, |host| match &shared.plan().tls {
-        Some(tls) => coverage::covers(&tls.certificates, shared.name.as_deref(), host),
+    let prepared = prepare::prepare_stream(&context, &parts, &mut record, |host| match &shared.shown {
+        Some(shown) => coverage::covers(&shown.names, shown.asked.as_deref(), host),
         None => true,
     });
     let mut client = Client {

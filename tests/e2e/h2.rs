@@ -345,3 +345,26 @@ fn a_host_that_the_certificate_is_not_for_is_misdirected() {
         assert_eq!(latin1(&run(&mut command).stdout), status, "{host}");
     }
 }
+
+#[test]
+fn which_hosts_are_misdirected_is_told_by_the_renewed_certificate() {
+    let (authority, origin) = (Authority::new("trusted"), Origin::saying("hello"));
+    let never = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(4_000_000_000);
+    let certificate = authority.issue("site", &["a.example", "old.example"], never);
+    let gateway = encrypted(&origin, json!({ "certificates": [certificate] }));
+    let port = gateway.address().rsplit(':').next().expect("a port").to_owned();
+    let status = |host: &str| {
+        let mut command = Command::new("curl");
+        command.args(["-sS", "--http2", "--cacert", &authority.file("ca.pem"), "-o", "/dev/null"]);
+        command.args(["-w", "%{http_code}", "-H", &format!("Host: {host}")]);
+        command.args(["--resolve", &format!("a.example:{port}:127.0.0.1"), &format!("https://a.example:{port}/")]);
+        latin1(&run(&mut command).stdout)
+    };
+    assert_eq!([status("old.example"), status("new.example")], ["200", "421"]);
+
+    authority.issue("site", &["a.example", "new.example"], never);
+    gateway.signal("HUP");
+    eventually("new connections go by the new names", || {
+        [status("old.example"), status("new.example")] == ["421", "200"]
+    });
+}

@@ -15,6 +15,8 @@ use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, InsufficientSizeError, UnbufferedStatus};
 use rustls::{ClientConfig, Error, ServerConfig};
 
+pub use certificates::Shown;
+
 /// Content that one record takes (RFC 8446 section 5.1).
 const RECORD_BYTES: usize = 16 * 1024;
 /// What a record adds to its content, in any version and with any cipher that rustls knows.
@@ -31,8 +33,10 @@ pub struct Tls {
     failed: bool,
     /// The peer was told that no more will be sent.
     closed: bool,
-    /// The name that a client asked for.
-    asked: Option<String>,
+    /// The peer has said that it sends no more.
+    peer_closed: bool,
+    /// What a client got to see.
+    shown: Option<Shown>,
 }
 
 enum Side {
@@ -91,13 +95,21 @@ impl Tls {
         }
     }
 
-    /// Takes the name that the client has asked for, on a listener's end.
-    pub fn take_asked(&mut self) -> Option<String> {
-        self.asked.take()
+    /// Takes what the client got to see, on a listener's end.
+    pub fn take_shown(&mut self) -> Option<Shown> {
+        self.shown.take()
     }
 
     fn new(side: Side) -> Self {
-        Self { side, incoming: Vec::new(), own: Vec::new(), failed: false, closed: false, asked: None }
+        Self {
+            side,
+            incoming: Vec::new(),
+            own: Vec::new(),
+            failed: false,
+            closed: false,
+            peer_closed: false,
+            shown: None,
+        }
     }
 
     /// Takes bytes that have come in; what they open to is put behind `content`. With none it begins the handshake.
@@ -106,14 +118,18 @@ impl Tls {
     /// The peer violates the protocol, is not trusted, or a record was forged. The alert that says so is among [what is its own](Self::take_own).
     pub fn open(&mut self, received: &[u8], content: &mut Vec<u8>) -> Result<State, Error> {
         self.check()?;
+        // rustls says so once and looks at nothing behind it, which would pile up (RFC 8446 section 6.1).
+        if self.peer_closed {
+            return Ok(State::PeerClosed);
+        }
         self.incoming.extend_from_slice(received);
-        let Self { side, incoming, own, failed, asked, .. } = self;
+        let Self { side, incoming, own, failed, shown, .. } = self;
         let mut start = 0;
         let outcome = loop {
             let (discard, step) = side.step(&mut incoming[start..], own, Purpose::Open(content));
             start += discard;
-            if let Some(name) = certificates::take_asked() {
-                *asked = Some(name);
+            if let Some(answered) = certificates::take_shown() {
+                *shown = Some(answered);
             }
             match step {
                 Ok(Step::Rest(state)) => break Ok(state),
@@ -129,7 +145,8 @@ impl Tls {
             }
         };
         incoming.drain(..start);
-        if incoming.is_empty() {
+        self.peer_closed = matches!(outcome, Ok(State::PeerClosed));
+        if incoming.is_empty() || self.peer_closed {
             *incoming = Vec::new();
         }
         outcome

@@ -215,3 +215,17 @@ fn a_handshake_that_fails_is_answered_by_an_alert() {
         assert_eq!(told, Error::AlertReceived(rustls::AlertDescription::NoApplicationProtocol));
     }
 }
+
+#[test]
+fn what_comes_behind_a_goodbye_is_dropped_and_changes_nothing() {
+    for version in VERSIONS {
+        let (mut client, mut server) = established(&authority(version), "a.example", 100).expect("a handshake");
+        let (mut sealed, mut received) = (Vec::new(), Vec::new());
+        client.close(&mut sealed).expect("established");
+        sealed.extend_from_slice(&content(100));
+        for _ in 0..3 {
+            assert_eq!(server.open(&sealed, &mut received).expect("its end"), State::PeerClosed);
+            assert_eq!(server.incoming.capacity() + received.len(), 0);
+        }
+    }
+}

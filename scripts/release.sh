@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the binary to deploy, target/tuned/postern: as `cargo build --release` does, but laid out twice by what training runs have shown to be used, by
 # the compiler (PGO) and then by LLVM's BOLT. A request that comes alone runs from cold caches, so what counts is how little of them it touches.
-# Takes about seven minutes, and as root installs BOLT and what the training's load needs: see scripts/bench/README.md.
+# Takes about eight minutes, and as root installs BOLT and what the training's load needs: see scripts/bench/README.md.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -192,6 +192,8 @@ pub struct FrameBudget {
     pub base: u32,
     /// One more for so many bytes that were sent to the peer; zero for none.
     pub per_sent: u64,
+    /// So many more for each DATA frame that was sent to the peer.
+    pub per_data: u32,
     /// So many more for each request.
     pub per_request: u32,
 }
@@ -201,25 +203,26 @@ pub const H2_WINDOW: Duration = seconds(10);
 
 /// RST_STREAM. Who leaves a page cancels all that is under way, which [`MAX_CONCURRENT_STREAMS`] bounds; who does so all the time attacks
 /// (CVE-2023-44487).
-pub const H2_RESETS: FrameBudget = FrameBudget { base: 200, per_sent: 0, per_request: 0 };
+pub const H2_RESETS: FrameBudget = FrameBudget { base: 200, per_sent: 0, per_data: 0, per_request: 0 };
 
 /// SETTINGS, each of which must be acknowledged (CVE-2019-9515). Honest peers send one or two in all.
-pub const H2_SETTINGS: FrameBudget = FrameBudget { base: 50, per_sent: 0, per_request: 0 };
+pub const H2_SETTINGS: FrameBudget = FrameBudget { base: 50, per_sent: 0, per_data: 0, per_request: 0 };
 
 /// PING, likewise (CVE-2019-9512). Libraries measure the path with one for every round trip in which content comes.
-pub const H2_PINGS: FrameBudget = FrameBudget { base: 200, per_sent: 1024, per_request: 2 };
+pub const H2_PINGS: FrameBudget = FrameBudget { base: 200, per_sent: 1024, per_data: 1, per_request: 2 };
 
 /// PRIORITY (CVE-2019-9513), which means nothing any more. Old clients send some at the beginning and one with a request.
-pub const H2_PRIORITIES: FrameBudget = FrameBudget { base: 200, per_sent: 0, per_request: 2 };
+pub const H2_PRIORITIES: FrameBudget = FrameBudget { base: 200, per_sent: 0, per_data: 0, per_request: 2 };
 
 /// DATA without any (CVE-2019-9518). Some libraries end messages so.
-pub const H2_EMPTY_DATA: FrameBudget = FrameBudget { base: 100, per_sent: 0, per_request: 1 };
+pub const H2_EMPTY_DATA: FrameBudget = FrameBudget { base: 100, per_sent: 0, per_data: 0, per_request: 1 };
 
-/// WINDOW_UPDATE. Two for every KiB that was sent is more than anybody needs, whatever the size of its windows.
-pub const H2_WINDOW_UPDATES: FrameBudget = FrameBudget { base: 200, per_sent: 512, per_request: 2 };
+/// WINDOW_UPDATE. A peer may open the window of a stream and that of the connection for each frame that it gets, and frames are small where many streams share a
+/// small window; or by small steps for large ones.
+pub const H2_WINDOW_UPDATES: FrameBudget = FrameBudget { base: 200, per_sent: 512, per_data: 2, per_request: 2 };
 
 /// Frames of types that nobody knows, which must be passed over (RFC 9113 section 5.5).
-pub const H2_UNKNOWN_FRAMES: FrameBudget = FrameBudget { base: 100, per_sent: 0, per_request: 2 };
+pub const H2_UNKNOWN_FRAMES: FrameBudget = FrameBudget { base: 100, per_sent: 0, per_data: 0, per_request: 2 };
 
 /// Networks in one `trust` of a listener; looked through once per connection.
 pub const TRUSTED_NETWORKS: usize = 1024;

@@ -129,13 +129,14 @@ impl Wire {
         if output.collected.capacity() == 0 {
             output.collected = self.ring.spare();
         }
+        let mut watch = self.watch.borrow_mut();
         let mut written = 0;
         for part in parts {
             let taken = part.len().min(room - written);
             output.collected.extend_from_slice(&part[..taken]);
+            watch.sent(&part[..taken]);
             written += taken;
         }
-        self.watch.borrow_mut().sent(written);
         Poll::Ready(Ok(written))
     }
 

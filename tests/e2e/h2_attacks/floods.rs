@@ -88,3 +88,17 @@ fn acknowledgements_of_nothing_are_no_matter() {
     assert_eq!(client.send(frame::headers(1, END_STREAM, &frame::get("/"))).response(1).text(), "/");
     scene.assert_unharmed();
 }
+
+/// The window of the connection is small for so many, so content comes in small frames, and an honest client makes room for each.
+#[test]
+fn downloads_at_once_in_small_steps_are_no_flood() {
+    let mut scene = Scene::new();
+    let mut client = scene.attacker();
+    for stream in (1..180).step_by(2) {
+        client.send(frame::headers(stream, END_STREAM, &frame::get("/medium")));
+    }
+    for stream in (1..180).step_by(2) {
+        assert_eq!(client.response(stream).body.len(), super::MEDIUM);
+    }
+    scene.assert_unharmed();
+}

@@ -41,6 +41,7 @@ pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 const HEADER_BYTES: usize = 9;
 
+const DATA: u8 = 0;
 const END_STREAM: u8 = 0x1;
 const ACK: u8 = 0x1;
 const END_HEADERS: u8 = 0x4;
@@ -49,47 +50,89 @@ const END_HEADERS: u8 = 0x4;
 #[derive(Debug)]
 pub struct FrameWatch {
     is_bounded: bool,
-    /// The header of the next frame, as far as it has come.
-    header: [u8; HEADER_BYTES],
-    header_bytes: usize,
-    /// Bytes of a frame's payload that are still to come.
-    payload: usize,
+    incoming: Frames,
+    outgoing: Frames,
     /// A head has begun to come, and not ended.
     in_head: bool,
     ends_head: bool,
     window_end: Instant,
     counts: [u32; Flood::BUDGETS.len()],
     /// Bytes sent within the window, and within the one before: a peer answers to what was on its way.
-    sent: u64,
-    sent_before: u64,
+    sent: Sent,
+    sent_before: Sent,
     /// Requests received within the window.
     requests: u32,
+}
+
+/// What was sent to the peer.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sent {
+    bytes: u64,
+    data_frames: u64,
+}
+
+/// The headers of the frames that pass in one direction.
+#[derive(Debug, Default)]
+struct Frames {
+    /// The next one, as far as it has passed.
+    header: [u8; HEADER_BYTES],
+    header_bytes: usize,
+    /// Bytes of a frame's payload that are still to pass.
+    payload: usize,
+}
+
+impl Frames {
+    /// The first `skipped` bytes are no frames.
+    fn behind(skipped: usize) -> Self {
+        Self { payload: skipped, ..Self::default() }
+    }
+
+    /// Takes what is payload off the front of `bytes`.
+    fn skip_payload(&mut self, bytes: &mut &[u8]) {
+        let skipped = self.payload.min(bytes.len());
+        self.payload -= skipped;
+        *bytes = &bytes[skipped..];
+    }
+
+    /// Takes what is a header off the front of `bytes`, when there is no payload before it. Returns it when it is whole.
+    fn take_header(&mut self, bytes: &mut &[u8]) -> Option<[u8; HEADER_BYTES]> {
+        let (taken, rest) = bytes.split_at(bytes.len().min(HEADER_BYTES - self.header_bytes));
+        self.header[self.header_bytes..][..taken.len()].copy_from_slice(taken);
+        self.header_bytes += taken.len();
+        *bytes = rest;
+        if self.header_bytes < HEADER_BYTES {
+            return None;
+        }
+        self.header_bytes = 0;
+        let [high, middle, low, ..] = self.header;
+        self.payload = u32::from_be_bytes([0, high, middle, low]) as usize;
+        Some(self.header)
+    }
 }
 
 impl FrameWatch {
     /// Of a client, whose preface comes first.
     pub fn of_client(now: Instant) -> Self {
-        Self::new(PREFACE.len(), true, now)
+        Self::new((PREFACE.len(), 0), true, now)
     }
 
     /// Of an upstream, which may send what it likes.
     pub fn of_upstream(now: Instant) -> Self {
-        Self::new(0, false, now)
+        Self::new((0, PREFACE.len()), false, now)
     }
 
-    /// The first `skipped` bytes are no frames.
-    fn new(skipped: usize, is_bounded: bool, now: Instant) -> Self {
+    /// The first bytes of each direction, so many, are no frames.
+    fn new((skipped_incoming, skipped_outgoing): (usize, usize), is_bounded: bool, now: Instant) -> Self {
         Self {
             is_bounded,
-            header: [0; HEADER_BYTES],
-            header_bytes: 0,
-            payload: skipped,
+            incoming: Frames::behind(skipped_incoming),
+            outgoing: Frames::behind(skipped_outgoing),
             in_head: false,
             ends_head: false,
             window_end: now + WINDOW,
             counts: [0; Flood::BUDGETS.len()],
-            sent: 0,
-            sent_before: 0,
+            sent: Sent::default(),
+            sent_before: Sent::default(),
             requests: 0,
         }
     }
@@ -101,33 +144,27 @@ impl FrameWatch {
     pub fn received(&mut self, mut bytes: &[u8], now: Instant) -> Result<(), Flood> {
         if now >= self.window_end {
             self.window_end = now + WINDOW;
-            (self.sent_before, self.sent) = (self.sent, 0);
+            (self.sent_before, self.sent) = (self.sent, Sent::default());
             (self.counts, self.requests) = (Default::default(), 0);
         }
         loop {
-            let skipped = self.payload.min(bytes.len());
-            self.payload -= skipped;
-            bytes = &bytes[skipped..];
-            if self.payload == 0 && self.ends_head {
+            self.incoming.skip_payload(&mut bytes);
+            if self.incoming.payload == 0 && self.ends_head {
                 (self.in_head, self.ends_head) = (false, false);
             }
-            if bytes.is_empty() {
-                return Ok(());
-            }
-            let taken = bytes.len().min(HEADER_BYTES - self.header_bytes);
-            self.header[self.header_bytes..][..taken].copy_from_slice(&bytes[..taken]);
-            self.header_bytes += taken;
-            bytes = &bytes[taken..];
-            if self.header_bytes == HEADER_BYTES {
-                self.header_bytes = 0;
-                self.frame()?;
-            }
+            let Some(header) = self.incoming.take_header(&mut bytes) else { return Ok(()) };
+            self.frame(header)?;
         }
     }
 
-    /// Notes that bytes were sent to the peer.
-    pub fn sent(&mut self, bytes: usize) {
-        self.sent += bytes as u64;
+    /// Notes bytes that are sent to the peer.
+    pub fn sent(&mut self, mut bytes: &[u8]) {
+        self.sent.bytes += bytes.len() as u64;
+        loop {
+            self.outgoing.skip_payload(&mut bytes);
+            let Some([_, _, _, kind, ..]) = self.outgoing.take_header(&mut bytes) else { return };
+            self.sent.data_frames += u64::from(kind == DATA);
+        }
     }
 
     /// Whether a head has come in part.
@@ -137,16 +174,13 @@ impl FrameWatch {
 
     /// Bytes of the frame that is coming.
     pub fn payload_left(&self) -> usize {
-        self.payload
+        self.incoming.payload
     }
 
-    fn frame(&mut self) -> Result<(), Flood> {
-        let [len_high, len_middle, len_low, kind, flags, ..] = self.header;
-        self.payload = u32::from_be_bytes([0, len_high, len_middle, len_low]) as usize;
+    fn frame(&mut self, [_, _, _, kind, flags, ..]: [u8; HEADER_BYTES]) -> Result<(), Flood> {
         match kind {
-            // DATA
-            0 if self.payload == 0 && flags & END_STREAM == 0 => self.count(Flood::EmptyData),
-            0 => Ok(()),
+            DATA if self.incoming.payload == 0 && flags & END_STREAM == 0 => self.count(Flood::EmptyData),
+            DATA => Ok(()),
             // HEADERS and CONTINUATION
             1 | 9 => {
                 self.requests += u32::from(kind == 1);
@@ -168,8 +202,10 @@ impl FrameWatch {
         let count = &mut self.counts[kind as usize];
         *count += 1;
         let budget = &Flood::BUDGETS[kind as usize];
-        let earned = (self.sent + self.sent_before).checked_div(budget.per_sent).unwrap_or(0);
-        let allowed = u64::from(budget.base) + earned + u64::from(budget.per_request) * u64::from(self.requests);
+        let bytes = (self.sent.bytes + self.sent_before.bytes).checked_div(budget.per_sent).unwrap_or(0);
+        let data_frames = u64::from(budget.per_data) * (self.sent.data_frames + self.sent_before.data_frames);
+        let requests = u64::from(budget.per_request) * u64::from(self.requests);
+        let allowed = u64::from(budget.base) + bytes + data_frames + requests;
         if self.is_bounded && u64::from(*count) > allowed { Err(kind) } else { Ok(()) }
     }
 }
@@ -188,7 +224,7 @@ mod tests {
     }
 
     fn watch(now: Instant) -> FrameWatch {
-        FrameWatch::new(0, true, now)
+        FrameWatch::new((0, 0), true, now)
     }
 
     /// How many of these frames are borne with, and what there are too many of then.
@@ -238,11 +274,20 @@ mod tests {
     fn what_was_sent_earns_window_updates_and_pings_but_no_resets() {
         for (kind, payload, budget) in [(8, 4, limits::H2_WINDOW_UPDATES), (6, 8, limits::H2_PINGS)] {
             let (mut watch, now) = (watch(now()), now());
-            watch.sent(budget.per_sent as usize * 1000);
+            // Of another kind than DATA, in one frame.
+            watch.sent(&frame(1, 0, budget.per_sent as usize * 1000 - HEADER_BYTES));
             assert_eq!(borne(&mut watch, &frame(kind, 0, payload), now).0, budget.base + 1000);
+
+            let (mut watch, now) = (self::watch(self::now()), self::now());
+            // However they are cut.
+            let sent = [frame(DATA, 0, 1), frame(DATA, 0, 2)].concat().repeat(500);
+            sent.chunks(7).for_each(|piece| watch.sent(piece));
+            let by_bytes = (sent.len() as u64 / budget.per_sent) as u32;
+            let borne = borne(&mut watch, &frame(kind, 0, payload), now).0;
+            assert_eq!(borne, budget.base + 1000 * budget.per_data + by_bytes);
         }
         let (mut watch, now) = (watch(now()), now());
-        watch.sent(1 << 30);
+        watch.sent(&frame(DATA, 0, 1).repeat(100_000));
         assert_eq!(borne(&mut watch, &frame(3, 0, 4), now).0, limits::H2_RESETS.base);
     }
 

@@ -14,10 +14,10 @@ use h2::{Ping, PingPong, Reason};
 use http::Request;
 
 use super::Shard;
-use super::connection::Inbound;
+use super::connection::{self, Inbound};
 use super::h2_stream::{Incoming, Outbox, Outgoing, Queued};
 use super::tokio_io::{Io, Wire};
-use super::transport::{Lifetime, Transport};
+use super::transport::Lifetime;
 use crate::config::limits;
 use crate::config::plan::UpstreamPlan;
 use crate::ids::UpstreamId;
@@ -60,18 +60,18 @@ pub struct Driver {
     timer: Timer,
 }
 
-/// Begins to speak HTTP/2 through `transport`. Nothing of the peer is waited for.
+/// Begins to speak HTTP/2 on `connection`. Nothing of the peer is waited for.
 ///
 /// # Errors
 /// The connection is broken already.
 pub async fn begin(
     shard: &Rc<Shard>,
     plan: &UpstreamPlan,
-    transport: Transport,
+    connection: connection::Connection,
 ) -> Result<(Rc<Handle>, Driver), h2::Error> {
-    let (encrypted, lifetime) = (transport.is_encrypted(), transport.lifetime());
+    let (encrypted, lifetime) = (connection.transport.is_encrypted(), connection.transport.lifetime());
     let (ring, now) = (&shard.ring, shard.now());
-    let wire = Wire::new(ring, super::connection::Connection::new(transport), FrameWatch::of_upstream(now));
+    let wire = Wire::new(ring, connection, FrameWatch::of_upstream(now));
     let mut builder = Builder::new();
     builder
         .enable_push(false)

@@ -183,32 +183,35 @@ impl Dialer<'_, '_> {
         let connecting = std::pin::pin!(async {
             let stream = connect(self.shard, &address, header).await.map_err(HandshakeError::Stream)?;
             let Some(context) = tls else {
-                return Ok((Transport::plain(stream), plan.spoken() == Protocol::H2));
+                return Ok((Connection::new(Transport::plain(stream)), plan.spoken() == Protocol::H2));
             };
             let name = context.names[usize::from(endpoint)].clone();
             let mut timer = Timer::new(&self.shard.ring);
             let mut tls = Box::new(Tls::client(context.config.clone(), name)?);
-            // No content comes before it was asked for.
-            Box::pin(handshake(&stream, &mut tls, &[], &mut timer, bound.at)).await?;
+            // A server of HTTP/2 may speak first, in the flight that ends its handshake.
+            let first = Box::pin(handshake(&stream, &mut tls, &[], &mut timer, bound.at)).await?;
             let speaks_h2 = tls.protocol() == Some(HTTP2);
-            if !speaks_h2 && plan.spoken() == Protocol::H2 {
+            // One of HTTP/1.1 may not: it would be taken for the answer to a request that it has not seen.
+            if !speaks_h2 && (plan.spoken() == Protocol::H2 || !first.is_empty()) {
                 return Err(HandshakeError::Protocol);
             }
             let lifetime = lifetime(&context, &tls, self.shard.now());
             self.shard.tls.borrow_mut().opened(upstream, lifetime);
             let mut transport = Transport::plain(stream);
             transport.encrypt(*tls, Some(lifetime));
-            Ok((transport, speaks_h2))
+            let mut connection = Connection::new(transport);
+            connection.inbound.put_bytes(first);
+            Ok((connection, speaks_h2))
         });
         let outcome = self.timer.within(bound.at, unless_gone(self.client, connecting)).await;
         let fault = match outcome {
-            Ok(Some(Ok((transport, true)))) => {
+            Ok(Some(Ok((connection, true)))) => {
                 add(&counters.connects, 1);
-                return Box::pin(self.share(lease, transport)).await;
+                return Box::pin(self.share(lease, connection)).await;
             }
-            Ok(Some(Ok((transport, false)))) => {
+            Ok(Some(Ok((connection, false)))) => {
                 add(&counters.connects, 1);
-                lease.held = Held::Connection(Box::new(Connection::new(transport)));
+                lease.held = Held::Connection(Box::new(connection));
                 if plan.spoken() != Protocol::H1 {
                     let granted = self.shard.with(|state, _| state.upstream(upstream).opened_exclusive(target));
                     self.grant(granted);
@@ -237,10 +240,10 @@ impl Dialer<'_, '_> {
     }
 
     /// Gives the lease, which was leave to open a connection, a place on the one that was opened.
-    async fn share(&self, mut lease: Lease, transport: Transport) -> Result<Lease, DialFault> {
+    async fn share(&self, mut lease: Lease, connection: Connection) -> Result<Lease, DialFault> {
         let (upstream, target) = (self.upstream, lease.target);
         let plan = &self.shard.plan.upstreams[upstream.index()];
-        let begun = client_h2::begin(self.shard, plan, transport).await;
+        let begun = client_h2::begin(self.shard, plan, connection).await;
         let (handle, driver) = begun.map_err(|_| DialFault::Failed)?;
         let (id, granted) = self
             .shard

@@ -192,7 +192,7 @@ impl Transport {
 pub enum HandshakeError {
     #[error("{}", Reason(.0))]
     Tls(#[from] rustls::Error),
-    #[error("the peer does not speak HTTP/2")]
+    #[error("the peer does not speak the version of HTTP that it is to speak")]
     Protocol,
     #[error("the peer closed the connection")]
     Closed,

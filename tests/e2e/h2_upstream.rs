@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 use serde_json::{Value, json};
 
 use crate::harness::config::proxy;
+use crate::harness::peers::{Server, are_installed};
 use crate::harness::{Authority, Gateway, Origin, Peer, TempDir, eventually, free_port, latin1};
 use crate::tls::run;
 
@@ -117,6 +118,35 @@ fn what_an_https_endpoint_speaks_is_agreed_on() {
         let gateway = before(&endpoint, json!({ "protocol": protocol, "tls": tls }));
         let answer = latin1(&curl(&gateway, "/content", &["-i"]));
         assert_eq!(answer.contains("some content"), spoken, "{protocol}: {answer}");
+    }
+}
+
+/// nginx opens the window of the connection in the flight that ends its handshake, and never again.
+#[test]
+fn what_an_https_endpoint_says_first_is_heard() {
+    if !are_installed(&["nginx"]) {
+        return;
+    }
+    let (authority, origin) = (Authority::new("trusted"), Origin::echo());
+    let files = authority.sign(&["a.example"]);
+    let file = |name: &str| files[name].as_str().expect("a path").to_owned();
+    let nginx = Server::nginx(|address, _| {
+        format!(
+            "listen {address} ssl http2; ssl_certificate {}; ssl_certificate_key {}; client_max_body_size 0;
+             location / {{ proxy_pass http://{}; proxy_http_version 1.1; proxy_request_buffering off; }}",
+            file("chain"),
+            file("key"),
+            origin.address()
+        )
+    });
+    let tls = json!({ "ca": authority.file("ca.pem"), "server_name": "a.example" });
+    let gateway = before(&format!("https://{}", nginx.address), json!({ "protocol": "h2", "tls": tls }));
+    let directory = TempDir::new();
+    let content = directory.write("content", &"x".repeat(300_000));
+    // A few connections' worth, since how many segments the flight takes is chance.
+    for _ in 0..3 {
+        let upload = format!("@{}", content.display());
+        assert_eq!(curl(&gateway, "/", &["--data-binary", &upload]).len(), 300_000);
     }
 }
 

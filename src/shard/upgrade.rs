@@ -5,10 +5,11 @@
 
 use std::cell::Cell;
 use std::future::poll_fn;
-use std::hash::{BuildHasher, RandomState};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
+
+use aws_lc_rs::rand;
 
 use super::connection::{Connection, Inbound};
 use super::record::Cut;
@@ -184,8 +185,9 @@ impl Pump<'_> {
             self.inbound.arm(self.from, Size::Small, Expect::Now);
             self.send(outgoing).await?;
             if then_close {
-                // Keyed anew each time: nobody can guess it.
-                let [mask @ .., _, _, _, _] = RandomState::new().hash_one(count).to_ne_bytes();
+                let mut mask = [0; 4];
+                // From where nobody can guess it (RFC 6455 section 5.3).
+                rand::fill(&mut mask).expect("the generator has its seed since the process began");
                 let mut close = Vec::new();
                 write_close(&mut close, self.sender, mask);
                 self.send(Outgoing::new(close, None, b"")).await?;

@@ -1,4 +1,4 @@
-//! One attempt over HTTP/1.1: the request goes out, the response comes back, and both may be under way at once.
+//! One attempt: the request goes out, the response comes back, and both may be under way at once.
 //!
 //! Two futures share the task. The *client's side* passes the rest of the request's content on and then watches for the client to go away; the
 //! *upstream's side* reads the response's head and then relays its content. A backend may answer before it has read everything, so neither waits

@@ -33,7 +33,6 @@ pub struct Lease {
     shard: Rc<Shard>,
     upstream: UpstreamId,
     pub target: TargetId,
-    /// Boxed: it goes back and forth between here and the pool.
     held: Held,
     born: Instant,
     /// It served requests before.
@@ -44,12 +43,10 @@ pub struct Lease {
 pub enum Held {
     /// Leave to open a connection.
     Dial,
+    /// Boxed: it goes back and forth between here and the pool.
     Connection(Box<Connection>),
     /// A place on a connection that others use as well.
-    Place {
-        id: SharedId,
-        handle: Rc<Handle>,
-    },
+    Place { id: SharedId, handle: Rc<Handle> },
 }
 
 impl Lease {

@@ -1,13 +1,18 @@
 //! HTTP/2 behind: nghttp2's server, which was not written for these tests, and peers that say frame by frame what happens.
 
-use std::net::TcpStream;
+use std::io::{self, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 
+use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::{Value, json};
 
 use crate::harness::config::proxy;
-use crate::harness::peers::{Server, are_installed};
-use crate::harness::{Authority, Gateway, Origin, Peer, TempDir, eventually, free_port, latin1};
+use crate::harness::h2::frame::{self, END_HEADERS, END_STREAM, kind};
+use crate::harness::{Authority, Gateway, Origin, Peer, TempDir, certificate_in, eventually, free_port, latin1};
 use crate::tls::run;
 
 /// nghttpd, which serves files and echoes uploads.
@@ -121,33 +126,65 @@ fn what_an_https_endpoint_speaks_is_agreed_on() {
     }
 }
 
-/// nginx opens the window of the connection in the flight that ends its handshake, and never again.
-#[test]
-fn what_an_https_endpoint_says_first_is_heard() {
-    if !are_installed(&["nginx"]) {
-        return;
+/// Takes uploads on one connection after the other. It opens its windows together with the last word of its handshake, in one write, and never again: with
+/// TLS 1.2, whose last word is the server's.
+fn serve_uploads(listener: &TcpListener, config: &Arc<ServerConfig>) -> io::Result<()> {
+    loop {
+        let (mut socket, _) = listener.accept()?;
+        let mut tls = ServerConnection::new(config.clone()).map_err(io::Error::other)?;
+        while tls.is_handshaking() {
+            while tls.wants_write() {
+                tls.write_tls(&mut socket)?;
+            }
+            tls.read_tls(&mut socket)?;
+            tls.process_new_packets().map_err(io::Error::other)?;
+        }
+        tls.writer().write_all(&[frame::settings(&[(4, 1 << 24)]), frame::window_update(0, 1 << 24)].concat())?;
+        let mut last_flight = Vec::new();
+        while tls.wants_write() {
+            tls.write_tls(&mut last_flight)?;
+        }
+        socket.write_all(&last_flight)?;
+
+        let mut stream = StreamOwned::new(tls, socket);
+        stream.read_exact(&mut [0; frame::PREFACE.len()])?;
+        loop {
+            let mut head = [0; 9];
+            if stream.read_exact(&mut head).is_err() {
+                break;
+            }
+            let [a, b, c, kind, flags, number @ ..] = head;
+            io::copy(&mut (&mut stream).take(u32::from_be_bytes([0, a, b, c]).into()), &mut io::sink())?;
+            if kind == kind::DATA && flags & END_STREAM != 0 {
+                let ok = frame::frame(kind::HEADERS, END_HEADERS | END_STREAM, u32::from_be_bytes(number), [0x88]);
+                stream.write_all(&ok)?;
+            }
+        }
     }
-    let (authority, origin) = (Authority::new("trusted"), Origin::echo());
+}
+
+#[test]
+fn what_an_https_endpoint_says_with_the_end_of_its_handshake_is_heard() {
+    let authority = Authority::new("trusted");
     let files = authority.sign(&["a.example"]);
     let file = |name: &str| files[name].as_str().expect("a path").to_owned();
-    let nginx = Server::nginx(|address, _| {
-        format!(
-            "listen {address} ssl http2; ssl_certificate {}; ssl_certificate_key {}; client_max_body_size 0;
-             location / {{ proxy_pass http://{}; proxy_http_version 1.1; proxy_request_buffering off; }}",
-            file("chain"),
-            file("key"),
-            origin.address()
-        )
-    });
+    let key = PrivateKeyDer::from_pem_file(file("key")).expect("a key");
+    let mut config = ServerConfig::builder_with_protocol_versions(&[&rustls::version::TLS12])
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate_in(&file("chain"))], key)
+        .expect("they fit");
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let (listener, config) = (TcpListener::bind("127.0.0.1:0").expect("a free port"), Arc::new(config));
+    let endpoint = format!("https://{}", listener.local_addr().expect("bound"));
+    // It ends with the test's process.
+    std::thread::spawn(move || serve_uploads(&listener, &config));
+
     let tls = json!({ "ca": authority.file("ca.pem"), "server_name": "a.example" });
-    let gateway = before(&format!("https://{}", nginx.address), json!({ "protocol": "h2", "tls": tls }));
+    let gateway = before(&endpoint, json!({ "protocol": "h2", "tls": tls }));
     let directory = TempDir::new();
-    let content = directory.write("content", &"x".repeat(300_000));
-    // A few connections' worth, since how many segments the flight takes is chance.
-    for _ in 0..3 {
-        let upload = format!("@{}", content.display());
-        assert_eq!(curl(&gateway, "/", &["--data-binary", &upload]).len(), 300_000);
-    }
+    let upload = format!("@{}", directory.write("content", &"x".repeat(300_000)).display());
+    let answer = latin1(&curl(&gateway, "/", &["-i", "-H", "Expect:", "--data-binary", &upload]));
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
 }
 
 #[test]
@@ -163,7 +200,7 @@ struct Frames<'p>(&'p mut Peer);
 impl<'p> Frames<'p> {
     fn accept(peer: &'p mut Peer) -> Self {
         assert_eq!(peer.read(24), b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
-        peer.send(frame(4, 0, 0, b""));
+        peer.send(frame::settings(&[]));
         Self(peer)
     }
 
@@ -180,21 +217,13 @@ impl<'p> Frames<'p> {
     }
 
     fn send(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
-        self.0.send(frame(kind, flags, stream, payload));
+        self.0.send(frame::frame(kind, flags, stream, payload));
     }
 
     /// 200, and nothing else.
     fn answer(&mut self, stream: u32) {
         self.send(1, 5, stream, &[0x88]);
     }
-}
-
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let mut frame = (payload.len() as u32).to_be_bytes()[1..].to_vec();
-    frame.extend([kind, flags]);
-    frame.extend(stream.to_be_bytes());
-    frame.extend(payload);
-    frame
 }
 
 #[test]
